@@ -1,0 +1,1 @@
+"""What runs: training, serving, control, and the typed spec. No Pulumi in here."""

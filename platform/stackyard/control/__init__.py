@@ -1,0 +1,1 @@
+"""The reconciler: pure decide, dumb act."""

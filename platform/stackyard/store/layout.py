@@ -1,0 +1,38 @@
+"""Where everything lies in the store: every key is spelled here and nowhere else."""
+
+from __future__ import annotations
+
+
+def snapshot_manifest(digest: str) -> str:
+    """The manifest of a snapshot; its sha256 is the snapshot's digest."""
+    return f"snapshots/{digest}/manifest.json"
+
+
+def snapshot_part(digest: str, name: str) -> str:
+    """One Parquet file of a snapshot, named in its manifest."""
+    return f"snapshots/{digest}/{name}"
+
+
+def code_archive(digest: str) -> str:
+    """The frozen code of a project (zip); `digest` is its sha256."""
+    return f"code/{digest}.zip"
+
+
+def bundle_file(digest: str, name: str) -> str:
+    """One file of a bundle; `manifest.json` names the others, and its sha256 is the bundle's digest."""
+    return f"bundles/{digest}/{name}"
+
+
+def release(model: str, number: int) -> str:
+    """The `number`th Release of a model, from 1; create-only."""
+    return f"releases/{model}/{number:08d}.json"
+
+
+def run(run_id: str, name: str) -> str:
+    """A file of one training run: `intent.json`, `result.json`, checkpoints."""
+    return f"runs/{run_id}/{name}"
+
+
+def predictions(model: str, day: str, name: str) -> str:
+    """One Parquet file of logged predictions; `day` is YYYY-MM-DD (UTC)."""
+    return f"predictions/{model}/{day}/{name}"

@@ -1,0 +1,83 @@
+"""One face for a folder, S3, GCS and Azure, with the three promises the rest is built on.
+
+Create-only writes (so an append-only chain cannot fork), content addresses (so equal things are one), and
+digests checked before anybody parses a byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+
+class DigestMismatchError(Exception):
+    """Bytes in the store are not the bytes that were promised."""
+
+
+def sha256(data: bytes) -> str:
+    """Hex sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Store:
+    """An object store under one prefix; keys are `/`-separated and relative."""
+
+    def __init__(self, backend: ObjectStore, url: str) -> None:
+        self._backend = backend
+        self.url = url
+
+    @classmethod
+    def open(cls, location: str | Path) -> Store:
+        """Open a folder (made when missing) or an object store URL (`s3://bucket/prefix`)."""
+        text = str(location)
+        if "://" in text and urlparse(text).scheme != "file":
+            return cls(from_url(text), text)
+        folder = Path(text.removeprefix("file://"))
+        return cls(LocalStore(folder, mkdir=True, automatic_cleanup=False), str(folder))
+
+    def read(self, key: str, *, digest: str | None = None) -> bytes:
+        """The bytes at `key`. Raises KeyError when absent, DigestMismatchError when they hash to something else."""
+        try:
+            data = bytes(obstore.get(self._backend, key).bytes())
+        except (NotFoundError, FileNotFoundError):
+            raise KeyError(key) from None
+        if digest is not None and sha256(data) != digest:
+            raise DigestMismatchError(f"{key}: expected sha256 {digest}, found {sha256(data)}")
+        return data
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write `key` only if nothing is there. Returns whether it was written."""
+        try:
+            obstore.put(self._backend, key, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write `key`, replacing what is there: for projections and logs only, never for what is signed."""
+        obstore.put(self._backend, key, data)
+
+    def exists(self, key: str) -> bool:
+        """Whether an object lies at exactly `key`."""
+        try:
+            obstore.head(self._backend, key)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key under the folder `prefix`, in lexical order."""
+        yield from sorted(str(meta["path"]) for page in obstore.list(self._backend, prefix) for meta in page)
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; absent is fine."""
+        try:
+            obstore.delete(self._backend, key)
+        except (NotFoundError, FileNotFoundError):
+            return

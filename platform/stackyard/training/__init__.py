@@ -1,0 +1,1 @@
+"""How a model is made: one run, one Ray cluster, one bundle."""
