@@ -1,0 +1,69 @@
+"""`python -m stackyard.control SETTINGS.json`: one controller, for as long as it is supervised.
+
+Exit codes: 0 asked to stop, 4 another controller of this stack is at work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+
+from stackyard.clock import SystemClock
+from stackyard.control.journal import Journal
+from stackyard.control.local import LocalRuns
+from stackyard.control.reconciler import Reconciler
+from stackyard.control.settings import ControllerSettings
+from stackyard.store.keys import read_private
+from stackyard.store.objects import Store
+
+PERIOD = 1.0
+"""Seconds between looks at the world."""
+
+log = structlog.get_logger()
+
+
+def main(path: str) -> int:
+    """Reconcile until SIGTERM or SIGINT."""
+    settings = ControllerSettings.model_validate_json(Path(path).read_bytes())
+    settings.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(settings.runtime / "controller.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.error("another controller of this stack is at work", stack=settings.stack)
+        return 4
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    journal = Journal(settings.database)
+    journal.migrate()
+    runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder))
+    reconciler = Reconciler(
+        settings, store=Store.open(settings.store), journal=journal, runs=runs, clock=SystemClock()
+    )
+    log.info("started", stack=settings.stack, model=settings.model)
+    while not stop.is_set():
+        try:
+            reconciler.step()
+        except Exception as error:  # the loop outlives any one look; what failed is seen again
+            log.exception("step failed", error=str(error))
+        stop.wait(PERIOD)
+    runs.stop(seconds=20)
+    journal.close()
+    return 0
+
+
+def _secrets(folder: Path | None) -> dict[str, str]:
+    if folder is None or not folder.is_dir():
+        return {}
+    return {path.name: read_private(path).decode() for path in sorted(folder.iterdir())}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

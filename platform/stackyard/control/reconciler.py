@@ -1,0 +1,179 @@
+"""Sees the world, asks `decide`, and does as it says: every act may be repeated and may be the last one.
+
+Acts are idempotent: an intent is a row with a unique number, a result and a Release are create-only objects.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import structlog
+
+from stackyard.clock import Clock
+from stackyard.control import decide as d
+from stackyard.control.journal import Journal, Run
+from stackyard.control.local import LocalRuns
+from stackyard.control.settings import ControllerSettings
+from stackyard.data import code
+from stackyard.registry import mlflow_projection
+from stackyard.store import bundles, layout, releases
+from stackyard.store.documents import canonical, digest_of, public_text
+from stackyard.store.keys import ensure_signing_key
+from stackyard.store.objects import Store
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """One model's loop: `step()` until told to stop."""
+
+    def __init__(
+        self, settings: ControllerSettings, *, store: Store, journal: Journal, runs: LocalRuns, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._runs = runs
+        self._clock = clock
+        self._key = ensure_signing_key(settings.signing_key)
+        self._trusted = [public_text(self._key.public_key())]
+        self._newest: releases.Release | None = None
+        self._results: dict[str, dict[str, Any]] = {}
+        self._projection_due: dict[str, dt.datetime] = {}
+
+    def step(self) -> None:
+        """See, decide, act, once."""
+        now = self._clock.now()
+        for action in d.decide(self.observe(), now):
+            if self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
+                log.info("decided", action=type(action).__name__, reason=action.reason)
+            self.act(action, now)
+
+    def observe(self) -> d.World:
+        """The world as it is now."""
+        settings = self._settings
+        after = 0 if self._newest is None else self._newest.number
+        self._newest = releases.newest(self._store, settings.model, self._trusted, after=after) or self._newest
+        now = self._clock.now()
+        seen = [self._see(run, now) for run in self._journal.runs(settings.model)]
+        return d.World(
+            model=settings.model,
+            recipe=self._recipe() if self._newest is None else "",
+            champion=None if self._newest is None else self._newest.champion,
+            release=0 if self._newest is None else self._newest.number,
+            runs=seen,
+            mlflow=settings.mlflow is not None,
+        )
+
+    def act(self, action: d.Action, now: dt.datetime) -> None:
+        """Carry `action` out; repeating it changes nothing."""
+        match action:
+            case d.StartRun():
+                self._start(action, now)
+            case d.Abandon():
+                result = {"run_id": action.run_id, "status": "failed", "reason": action.reason}
+                self._store.create(layout.run(action.run_id, "result.json"), canonical(result))
+            case d.Publish():
+                self._publish(action, now)
+            case d.Project():
+                self._project(action.run_id, now)
+            case d.Wait():
+                pass
+
+    def _see(self, run: Run, now: dt.datetime) -> d.RunSeen:
+        result = self._result(run.run_id)
+        if result is not None:
+            state = "succeeded" if result.get("status") == "succeeded" else "failed"
+        else:
+            state = "running" if self._runs.alive(run.run_id, run.pid) else "pending"
+        # A projection that failed is tried again later, not at every step.
+        waiting = self._projection_due.get(run.run_id, now) > now
+        return d.RunSeen(
+            run_id=run.run_id,
+            number=run.number,
+            recipe=run.recipe,
+            state=state,
+            ended=_time(result.get("ended")) if result else None,
+            bundle=result.get("bundle") if result else None,
+            reason=result.get("reason") if result else None,
+            projected=run.projected or waiting,
+            attempts=run.attempts,
+            started=_time(run.started),
+        )
+
+    def _result(self, run_id: str) -> dict[str, Any] | None:
+        if run_id not in self._results:
+            try:
+                self._results[run_id] = json.loads(self._store.read(layout.run(run_id, "result.json")))
+            except KeyError:
+                return None
+        return self._results[run_id]
+
+    def _recipe(self) -> str:
+        return digest_of({"project": self._settings.project, "code": code.archive(self._settings.project_folder)[1]})
+
+    def _start(self, action: d.StartRun, now: dt.datetime) -> None:
+        settings, recipe = self._settings, self._recipe()
+        known = {run.number: run for run in self._journal.runs(settings.model)}
+        run_id = known[action.number].run_id if action.number in known else _run_id(settings, action.number, recipe)
+        stamp = now.isoformat(timespec="seconds")
+        self._journal.intend(
+            Run(
+                run_id=run_id,
+                model=settings.model,
+                number=action.number,
+                recipe=recipe,
+                reason=action.reason,
+                created=stamp,
+            )
+        )
+        intent = {
+            "run_id": run_id,
+            "project": settings.project,
+            "project_folder": str(settings.project_folder),
+            "store": settings.store,
+            "cache": str(settings.cache),
+            "runtime": str(settings.runtime / "t"),
+            "node_address": settings.node_address,
+            "facts": {**settings.facts, **_commit(settings)},
+        }
+        self._journal.started(run_id, self._runs.start(run_id, intent), now)
+
+    def _publish(self, action: d.Publish, now: dt.datetime) -> None:
+        model = self._settings.model
+        bundles.manifest(self._store, action.bundle)  # raises rather than release what is not there
+        release = releases.Release(
+            model=model,
+            number=action.number,
+            champion=action.bundle,
+            reason=action.reason,
+            created=now.isoformat(timespec="seconds"),
+            previous=releases.stored_digest(self._store, model, action.number - 1),
+        )
+        if releases.publish(self._store, release, self._key):
+            log.info("released", number=release.number, bundle=release.champion)
+
+    def _project(self, run_id: str, now: dt.datetime) -> None:
+        result = self._results[run_id]
+        done = mlflow_projection.project_in_child(
+            str(self._settings.mlflow), result, bundles.manifest(self._store, result["bundle"])
+        )
+        if done:
+            self._journal.projected(run_id)
+        else:
+            self._projection_due[run_id] = now + dt.timedelta(seconds=30)
+
+
+def _run_id(settings: ControllerSettings, number: int, recipe: str) -> str:
+    # The store may be older than the journal (a database that was lost): the recipe keeps ids apart.
+    return f"{settings.model}-{number:04d}-{recipe[:8]}"
+
+
+def _commit(settings: ControllerSettings) -> dict[str, Any]:
+    return code.commit(settings.checkout)
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
