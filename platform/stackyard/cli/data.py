@@ -1,0 +1,53 @@
+"""`stackyard data`: check the project's data, list its snapshots."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from stackyard.cli.failures import Failure
+from stackyard.cli.stack import checkout, find, spec
+from stackyard.data import checks, snapshots, sources
+from stackyard.store.objects import Store
+
+
+def check(stack: str, *, as_json: bool) -> None:
+    """Read the window and check every row. Raises Failure with all violations in one table."""
+    found = spec(stack)
+    try:
+        frame = sources.read(found.project.data, found.project_folder, None)
+    except snapshots.DataError as error:
+        raise Failure(str(error)) from None
+    violations = checks.violations(frame, found.project.data)
+    if as_json:
+        print(json.dumps({"rows": frame.height, "violations": [vars(violation) for violation in violations]}))
+    elif violations:
+        Console(stderr=True).print(checks.table(violations))
+    else:
+        print(f"{frame.height} rows, {frame.width} columns: as {checkout().name}'s spec says")
+    if violations:
+        raise Failure(f"{len(violations)} violations in {frame.height} rows")
+
+
+def listing(stack: str) -> list[dict[str, object]]:
+    """The snapshots of a stack's store, as plain data."""
+    return [
+        {"digest": snapshot.digest, "rows": snapshot.manifest["rows"], "time": snapshot.manifest.get("time")}
+        for snapshot in snapshots.listing(Store.open(find(stack).store))
+    ]
+
+
+def show(stack: str, *, as_json: bool) -> None:
+    """Print the snapshots."""
+    found = listing(stack)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("snapshot", "rows", "time"):
+        table.add_column(heading, header_style="dim")
+    for entry in found:
+        table.add_row(str(entry["digest"])[:12], str(entry["rows"]), str(entry["time"]))
+    Console().print(table)

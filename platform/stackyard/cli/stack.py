@@ -1,0 +1,66 @@
+"""Finding a running stack: `up` leaves a card of addresses and folders in the checkout, `destroy` takes it away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stackyard.cli.failures import INVALID_SPEC, Failure
+
+
+class ProcessCard(BaseModel):
+    """One supervised process."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    name: str
+    log: str
+
+
+class StackCard(BaseModel):
+    """`.stackyard/<stack>/stack.json`, written by `pulumi up`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    stack: str
+    stack_id: str
+    runtime: str
+    state: str
+    store: str
+    model: str
+    public_keys: list[str]
+    addresses: dict[str, str]
+    """`predict`, `metrics`, `mlflow`: where people and programs go."""
+    processes: list[ProcessCard]
+    replica_ports: list[int]
+    database: str
+
+
+def find(stack: str) -> StackCard:
+    """The card of `stack`. Raises Failure when the stack is not up."""
+    path = checkout() / ".stackyard" / stack / "stack.json"
+    try:
+        return StackCard.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise Failure(f"stack {stack} is not up: `make up`, or `pulumi up -s {stack}`") from None
+    except ValidationError as error:
+        raise Failure(f"{path} is not a stack's card ({error.error_count()} problems): `pulumi up -s {stack}`") from None
+
+
+def checkout() -> Path:
+    """The folder with Pulumi.yaml, here or above. Raises Failure."""
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    raise Failure("no Pulumi.yaml here or above: run this inside the checkout")
+
+
+def spec(stack: str):  # noqa: ANN201  (StackSpec; imported late, for a quick start)
+    """The spec of `stack`. Raises Failure, exit code 3, with every problem on a line of its own."""
+    from stackyard.spec import SpecError, load
+
+    try:
+        return load(checkout() / "stacks" / f"{stack}.yaml")
+    except SpecError as error:
+        raise Failure("the spec has problems\n" + "\n".join(map(str, error.problems)), INVALID_SPEC) from None

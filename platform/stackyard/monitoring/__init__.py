@@ -1,0 +1,1 @@
+"""What the numbers say: one metrics endpoint a stack; drift and performance come to live here."""
