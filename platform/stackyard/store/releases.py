@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict
 
 from stackyard.store import layout
-from stackyard.store.documents import Document, verify
+from stackyard.store.documents import Document, DocumentError, verify
 from stackyard.store.objects import Store, sha256
 
 KIND, VERSION = "release", 1
@@ -50,7 +50,7 @@ def newest(store: Store, model: str, trusted: Iterable[str], *, after: int = 0) 
         number += 1
         found = Release.model_validate(verify(data, kind=KIND, newest=VERSION, trusted=keys).body)
         if (found.model, found.number) != (model, number):
-            raise ValueError(f"release {number} of {model} claims to be {found.number} of {found.model}")
+            raise DocumentError(f"release {number} of {model} claims to be {found.number} of {found.model}")
     return found
 
 

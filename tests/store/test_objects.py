@@ -1,0 +1,38 @@
+"""The store keeps its three promises on a real folder."""
+
+from pathlib import Path
+
+import pytest
+
+from stackyard.store.objects import DigestMismatchError, Store, sha256
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "a folder with spaces and ü")
+
+
+def test_create_writes_once_and_says_so(store: Store) -> None:
+    assert store.create("a/b.json", b"first")
+    assert not store.create("a/b.json", b"second")
+    assert store.read("a/b.json") == b"first"
+
+
+def test_what_is_absent_raises_key_error(store: Store) -> None:
+    with pytest.raises(KeyError):
+        store.read("nothing")
+    assert not store.exists("nothing")
+    store.delete("nothing")
+
+
+def test_a_digest_is_checked_before_the_bytes_are_handed_out(store: Store) -> None:
+    store.write("x", b"data")
+    assert store.read("x", digest=sha256(b"data")) == b"data"
+    with pytest.raises(DigestMismatchError):
+        store.read("x", digest=sha256(b"other"))
+
+
+def test_keys_are_listed_in_order_and_by_folder(store: Store) -> None:
+    for key in ("b/2", "b/1", "bb/3"):
+        store.write(key, b"")
+    assert list(store.keys("b")) == ["b/1", "b/2"]
