@@ -24,7 +24,7 @@ ROWS_PER_REQUEST = 100
 def run(file: Path | None, stack: str, *, as_json: bool, example: int, window: str | None) -> None:
     """Score a file, sample rows, or a labelled window: exactly one of them. Raises Failure."""
     if sum((file is not None, example > 0, window is not None)) != 1:
-        raise Failure("score takes one of FILE, --example N or --window FROM:TO", USAGE)
+        raise Failure("score takes exactly one of FILE, --example N and --window FROM:TO", USAGE)
     card = find(stack)
     if window is not None:
         return _evaluate(card, stack, window, as_json)

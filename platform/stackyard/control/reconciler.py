@@ -13,6 +13,7 @@ import structlog
 
 from stackyard.clock import Clock
 from stackyard.control import decide as d
+from stackyard.control.commit import commit
 from stackyard.control.journal import Journal, Run
 from stackyard.control.local import LocalRuns
 from stackyard.control.settings import ControllerSettings
@@ -137,7 +138,7 @@ class Reconciler:
             "cache": str(settings.cache),
             "runtime": str(settings.runtime / "t"),
             "node_address": settings.node_address,
-            "facts": {**settings.facts, **_commit(settings)},
+            "facts": {**settings.facts, **commit(settings.checkout)},
         }
         self._journal.started(run_id, self._runs.start(run_id, intent), now)
 
@@ -169,10 +170,6 @@ class Reconciler:
 def _run_id(settings: ControllerSettings, number: int, recipe: str) -> str:
     # The store may be older than the journal (a database that was lost): the recipe keeps ids apart.
     return f"{settings.model}-{number:04d}-{recipe[:8]}"
-
-
-def _commit(settings: ControllerSettings) -> dict[str, Any]:
-    return code.commit(settings.checkout)
 
 
 def _time(text: str | None) -> dt.datetime | None:

@@ -24,5 +24,3 @@ class EndpointSettings(BaseModel):
     """Folder or URL of the object store."""
     trusted_keys: list[str]
     """Public halves of the release keys."""
-    database: str
-    """SQLAlchemy URL of the controller's journal."""
