@@ -58,3 +58,25 @@ def ensure_token(path: Path) -> str:
         except FileExistsError:
             pass
     return read_private(path).decode().strip()
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m stackyard.store.keys FOLDER`: make what is absent there, print where it is and the public halves."""
+    import json
+
+    from stackyard.store.documents import public_text
+
+    folder = Path(arguments[0])
+    signing_key, token = folder / "release-key", folder / "ray-token"
+    public = public_text(ensure_signing_key(signing_key).public_key())
+    ensure_token(token)
+    print(json.dumps({"public_keys": [public], "signing_key": str(signing_key), "token_path": str(token)}))
+
+
+if __name__ == "__main__":
+    import sys
+
+    try:
+        main(sys.argv[1:])
+    except (KeyFileError, OSError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,127 @@
+"""Kinds that are folders and files: the site itself, folders that may outlive it, keys, plain files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stackyard_infra.provider import tagged
+from stackyard_infra.provider.errors import Refusal
+from stackyard_infra.provider.kinds import Kind, Plain
+from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
+
+MARKER = ".made-by-stackyard"
+
+
+class SiteKind(Kind):
+    """The stack's ground. It makes nothing, so a killed `up` leaves nothing before it is known; made first, it is
+    deleted last, and ends whatever still carries the stack's id."""
+
+    def name(self, inputs: Plain) -> str:
+        return "site"
+
+    def delete(self, state: Plain) -> None:
+        site = Site.of(state)
+        alive = tagged.find(site.stack_id)
+        shared = tagged.shared_memory(alive)
+        left = tagged.end(site.stack_id)
+        if left:
+            raise Refusal(f"Processes of stack {site.stack} do not end, even when killed: {'; '.join(left)}.")
+        for file in shared:
+            file.unlink(missing_ok=True)
+        remove_folder(site.runtime)
+        remove_folder(site.etc)
+
+
+class FolderKind(Kind):
+    """A folder with `keep`: whether it outlives the stack. One that was not made here is never removed."""
+
+    replaced_by: ClassVar[frozenset[str]] = frozenset({"site", "path"})
+
+    def name(self, inputs: Plain) -> str:
+        return f"folder/{inputs['role']}"
+
+    def create(self, inputs: Plain) -> dict[str, Any]:
+        path = Path(inputs["path"])
+        if not path.exists():
+            private_folder(path)
+            (path / MARKER).touch()
+        elif not path.is_dir():
+            raise Refusal(f"{path} should be the {inputs['role']} folder, but is a file: move it away.")
+        return {}
+
+    def read(self, state: Plain) -> dict[str, Any] | None:
+        return {} if Path(state["path"]).is_dir() else None
+
+    def delete(self, state: Plain) -> None:
+        path = Path(state["path"])
+        if state["keep"] or not (path / MARKER).exists():
+            return
+        remove_folder(path)
+
+
+class KeysKind(Kind):
+    """The release key and the Ray token: made once, private halves only ever in their files."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("public_keys", "signing_key", "token_path")
+
+    def name(self, inputs: Plain) -> str:
+        return "keys"
+
+    def create(self, inputs: Plain) -> dict[str, Any]:
+        folder = private_folder(_keys(inputs))
+        command = [sys.executable, "-P", "-m", "stackyard.store.keys", str(folder)]
+        made = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        if made.returncode != 0:
+            reason = (made.stderr.strip() or "it said nothing").splitlines()[-1]
+            raise Refusal(f"The stack's keys cannot be made in {folder}: {reason}.")
+        return json.loads(made.stdout)
+
+    def read(self, state: Plain) -> dict[str, Any] | None:
+        found = all(Path(state[path]).is_file() for path in ("signing_key", "token_path"))
+        return {} if found else None
+
+    def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
+        return self.create(inputs)
+
+    def delete(self, state: Plain) -> None:
+        if not state["keep"]:
+            remove_folder(_keys(state))
+
+
+class FileKind(Kind):
+    """A plain file in the stack's state, for other programs to read."""
+
+    replaced_by: ClassVar[frozenset[str]] = frozenset({"site", "path"})
+
+    def name(self, inputs: Plain) -> str:
+        return f"file/{inputs['path']}"
+
+    def create(self, inputs: Plain) -> dict[str, Any]:
+        path = self._path(inputs)
+        private_folder(path.parent)
+        write_private(path, inputs["content"])
+        return {}
+
+    def read(self, state: Plain) -> dict[str, Any] | None:
+        try:
+            content = self._path(state).read_text()
+        except FileNotFoundError:
+            return None
+        return {} if content == state["content"] else {"content": content}
+
+    def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
+        return self.create(inputs)
+
+    def delete(self, state: Plain) -> None:
+        self._path(state).unlink(missing_ok=True)
+
+    def _path(self, state: Plain) -> Path:
+        return Site.of(state).state / state["path"]
+
+
+def _keys(state: Plain) -> Path:
+    return Site.of(state).state / "keys"

@@ -1,0 +1,97 @@
+"""Where one local stack lives: its two folders, and every path inside them, spelled once.
+
+`state` (in the checkout) survives a reboot; `runtime` (`/tmp/sy-<uid>-<stack id>`) holds sockets and Ray sessions,
+whose paths must be short, and may vanish. `/tmp` is everybody's, so a runtime folder that is a link, someone
+else's or open to others is refused rather than used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stackyard_infra.provider.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Site:
+    """The folders of one stack; `stack_id` is 8 hex digits."""
+
+    stack: str
+    stack_id: str
+    state: Path
+    runtime: Path
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Site:
+        """The site that a resource's `site` property names."""
+        site = properties["site"]
+        return cls(site["stack"], site["stack_id"], Path(site["state"]), Path(site["runtime"]))
+
+    @property
+    def etc(self) -> Path:
+        """What processes are started from; rewritten by every `up`."""
+        return self.state / "etc"
+
+    @property
+    def logs(self) -> Path:
+        """Every log of the stack."""
+        return self.state / "logs"
+
+    @property
+    def socket(self) -> Path:
+        """The supervisor's unix socket."""
+        return self.runtime / "supervisor.sock"
+
+    def of_process(self, name: str) -> Path:
+        """The private files of one process."""
+        return self.etc / name
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.logs / f"{name}.log"
+
+
+def private_folder(path: Path) -> Path:
+    """Make `path` (0700), or check that it is a folder, ours and closed to others. Raises Refusal."""
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Refusal(f"The folder {path} cannot be made: {error.strerror}.") from None
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise Refusal(f"{path} is not a folder but a link or file that something else put there: remove it and try again.")
+    if found.st_uid != os.getuid():
+        raise Refusal(f"{path} belongs to another user (uid {found.st_uid}): ask them or the administrator to remove it.")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write `path` (0600), whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    scratch.replace(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder of ours and all below it; a link is never followed. Raises Refusal when something stays."""
+    if path.is_symlink():
+        raise Refusal(f"{path} is a link that something else put there: remove it and try again.")
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise Refusal(f"{path} cannot be removed: {error}.") from None
