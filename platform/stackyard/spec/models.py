@@ -7,12 +7,11 @@ meaning, unit, default and what happens when it is absent; editors show it throu
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
-from stackyard.spec.units import Duration, Size
+from stackyard.spec.units import Day, Duration, Size
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 """Lower-case letters, digits and dashes, a letter first, at most 31: safe in paths, metrics and DNS."""
@@ -25,6 +24,26 @@ FunctionPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-
 
 SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
 """The name of a secret, as an environment variable would be called."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be a number, text or a truth value")
+    return value
+
+
+# Checked before the union is tried, so that an author reads one sentence and not one per branch.
+Number = Annotated[int | float, BeforeValidator(_number)]
+"""A whole number or not; which of both is kept."""
+
+Scalar = Annotated[int | float | str | bool, BeforeValidator(_scalar)]
+"""One value, not a list and not fields."""
 
 
 class Spec(BaseModel):
@@ -81,6 +100,25 @@ class CsvSourceSpec(Spec):
     """Secrets of the object store, by their usual environment names. Absent: none."""
 
 
+SOURCES = ("python", "parquet", "csv")
+"""The kinds of source; the field that is there says which one is meant."""
+
+
+def source_kind(value: Any) -> str | None:
+    """Which source is meant: the one of `SOURCES` that is there. None if there is none, or more than one."""
+    kinds = [kind for kind in SOURCES if (kind in value if isinstance(value, dict) else hasattr(value, kind))]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+SourceSpec = Annotated[
+    Annotated[PythonSourceSpec, Tag("python")]
+    | Annotated[ParquetSourceSpec, Tag("parquet")]
+    | Annotated[CsvSourceSpec, Tag("csv")],
+    Discriminator(source_kind),
+]
+"""One of the three kinds."""
+
+
 class ColumnSpec(Spec):
     """One column of the source, and the promise it keeps."""
 
@@ -93,10 +131,10 @@ class ColumnSpec(Spec):
     nullable: bool = False
     """Whether the value may be missing. Absent: it may not, and a missing value fails the snapshot."""
 
-    minimum: int | float | None = None
+    minimum: Number | None = None
     """The least value allowed, included. Absent: no lower bound. Numbers only."""
 
-    maximum: int | float | None = None
+    maximum: Number | None = None
     """The greatest value allowed, included. Absent: no upper bound. Numbers only."""
 
     categories: tuple[str, ...] | None = None
@@ -106,17 +144,17 @@ class ColumnSpec(Spec):
 class WindowSpec(Spec):
     """A span of event time."""
 
-    start: dt.date
+    start: Day
     """The first day, included (UTC). Required."""
 
-    end: dt.date
+    end: Day
     """The day after the last one (UTC). Required; later than `start`."""
 
 
 class DataSpec(Spec):
     """Where rows come from and what they must look like."""
 
-    source: PythonSourceSpec | ParquetSourceSpec | CsvSourceSpec
+    source: SourceSpec
     """A Python function, or Parquet or CSV files. Required."""
 
     time: Column
@@ -161,7 +199,7 @@ class TrainingSpec(Spec):
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Boosting rounds. Absent: 200."""
 
-    parameters: dict[str, int | float | str | bool] = {}
+    parameters: dict[str, Scalar] = {}
     """Parameters handed to the family as they are (`max_depth: 6`). Absent: the family's own defaults."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
@@ -260,4 +298,5 @@ class EnvironmentSpec(Spec):
     """The artifact store. Absent: a folder in the checkout that outlives `destroy`."""
 
     overrides: dict[str, object] = {}
-    """Fields of project.yaml that this environment changes, in the same shape. Absent: none."""
+    """Fields of project.yaml that this environment changes, in the same shape; an empty one returns to its default.
+    Absent: none."""

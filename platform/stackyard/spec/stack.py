@@ -1,0 +1,121 @@
+"""From a stack's file to one checked value, or to every reason why it is not one.
+
+A stack is two files: `stacks/<name>.yaml` and the project.yaml it names. Both are read before anything is said, so
+that a person sees all mistakes of both at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from stackyard.spec import layers, wording
+from stackyard.spec.models import EnvironmentSpec, ProjectSpec, Spec
+from stackyard.spec.problems import Keys, Origin, Problem, SpecError, nearest, shown_value
+from stackyard.spec.reader import UNREADABLE, Document, read
+
+PROJECT_FILE = "project.yaml"
+_STACK_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """One environment of one project, checked. `origins` tells where each place of `project` was written."""
+
+    name: str
+    file: Path
+    checkout: Path
+    project: ProjectSpec
+    project_folder: Path
+    environment: EnvironmentSpec
+    origins: Mapping[Keys, Origin]
+
+
+def find_stack(name: str | None, cwd: Path) -> Path:
+    """The file of the stack called `name`, in the checkout around `cwd`; without a name, `local` or the only one.
+
+    Raises SpecError when there is no checkout, no such stack, or more than one to choose from.
+    """
+    checkout = _checkout(cwd.resolve())
+    if checkout is None:
+        raise _refused("no-checkout", cwd, "is not inside a checkout with a Pulumi.yaml", "change into it")
+    folder = checkout / "stacks"
+    known = sorted(each.stem for each in folder.glob("*.yaml") if _STACK_NAME.fullmatch(each.stem))
+    if name is None and ("local" in known or len(known) == 1):
+        name = "local" if "local" in known else known[0]
+    if name is None:
+        listed = f"name one of {', '.join(known)}" if known else "write stacks/local.yaml"
+        raise _refused("no-stack", folder, "which stack is meant is not clear", listed)
+    if name not in known:
+        remedy = f"the stacks are {', '.join(known)}" if known else "write stacks/local.yaml"
+        raise _refused("no-stack", folder, "there is no such stack", remedy, shown_value(name), nearest(name, known))
+    return folder / f"{name}.yaml"
+
+
+def load(stack_file: Path) -> StackSpec:
+    """Reads and checks a stack's file and its project. Raises SpecError with every problem of both."""
+    file = stack_file.absolute()
+    document = read(file)
+    found = list(document.problems)
+    if not _STACK_NAME.fullmatch(file.stem):
+        rule, remedy = "the file's name is the stack's name", "use lower-case letters, digits and dashes, at most 31"
+        found.append(Problem("stack-name", Origin(file, 1), rule, remedy, shown_value(file.stem)))
+    if not isinstance(document.tree, dict):
+        raise SpecError(found)
+    environment = _checked(EnvironmentSpec, document.tree, document.origin, found)
+    folder = _project_folder(document, found)
+    if folder is None:
+        raise SpecError(_ordered(found))
+    project_document = read(folder / PROJECT_FILE)
+    found += project_document.problems
+    project, origins = None, {}
+    if isinstance(project_document.tree, dict):
+        tree, origins = layers.merged(project_document, document)
+        project = _checked(ProjectSpec, tree, lambda keys: layers.origin(origins, keys), found)
+    if found or project is None or environment is None:
+        raise SpecError(_ordered(found))
+    checkout = _checkout(file.parent) or (file.parent.parent if file.parent.name == "stacks" else file.parent)
+    return StackSpec(file.stem, file, checkout, project, folder, environment, MappingProxyType(origins))
+
+
+def _checked(model: type[Spec], tree: Any, locate: Any, found: list[Problem]) -> Any:
+    """The validated model, or None with its problems added; places already refused are not mentioned again."""
+    refused = {problem.origin.keys for problem in found}
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        for problem in wording.problems(error, model, locate):
+            keys = problem.origin.keys
+            if not any(keys[:end] in refused for end in range(1, len(keys) + 1)):
+                found.append(problem)
+        return None
+
+
+def _project_folder(document: Document, found: list[Problem]) -> Path | None:
+    named = document.tree.get("project")
+    if not isinstance(named, str):
+        return None
+    folder = Path(document.file.parent, named).resolve() if "\0" not in named else None
+    if folder is None or not folder.is_dir():
+        rule, remedy = "there is no such folder", "write the project's folder relative to this file"
+        found.append(Problem("project-folder", document.origin(("project",)), rule, remedy, shown_value(named)))
+        return None
+    return folder
+
+
+def _checkout(start: Path) -> Path | None:
+    return next((each for each in (start, *start.parents) if (each / "Pulumi.yaml").is_file()), None)
+
+
+def _ordered(found: list[Problem]) -> Iterator[Problem]:
+    yield from sorted(found, key=lambda each: (str(each.file), each.line))
+
+
+def _refused(code: str, place: Path, rule: str, remedy: str, value: str | None = None, near: str | None = None) -> SpecError:
+    return SpecError([Problem(code, Origin(place, 1), rule, remedy, value, near)])
