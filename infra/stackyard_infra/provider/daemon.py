@@ -29,7 +29,7 @@ SUPERVISOR = "supervisor"
 PASSED_ON = ("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "SHELL", "LD_LIBRARY_PATH")
 PASSED_ON_PREFIXES = ("LC_", "SSL_CERT_", "XDG_CACHE_", "XDG_DATA_", "CUDA_", "NVIDIA_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-LONGEST_ANSWER = 90  # seconds; stopping a process that drains is the longest question
+LONGEST_ANSWER = 150  # seconds; stopping a process that drains is the longest question
 LOOPBACK = ("127.0.0.1", "localhost", "127.0.0.0/8")
 
 _HEAD = """\

@@ -2,7 +2,7 @@
 
 `python -m stackyard_infra.provider.launch LAUNCH.json`, run in place of the command: ask the kernel to end us with
 the supervisor (a supervisor killed -9 must not leave duplicates), end what an earlier life of this process left
-behind, set the environment (secrets come from private files, so they are in no argument list), become the command.
+behind, set the environment, become the command. (Secrets are files of the process; no environment carries them.)
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def environment(launch: dict, inherited: dict[str, str]) -> dict[str, str]:
-    """What the command sees: the supervisor's clean environment, its own settings, tags and secrets."""
+    """What the command sees: the supervisor's clean environment, its own settings and its tag."""
     result = {key: value for key, value in inherited.items() if not key.startswith("SUPERVISOR_")}
     result |= launch["environment"]
-    for name, file in launch["secrets"].items():
-        result[name] = Path(file).read_text()
     return result | {tagged.PROCESS_TAG: launch["name"]}
 
 

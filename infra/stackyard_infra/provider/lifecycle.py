@@ -97,7 +97,7 @@ class StackyardProvider(protocol.Provider):
 
     def _kind(self, token: str) -> Kind:
         try:
-            return self._kinds[token]
+            return self._kinds[token.rpartition("$")[2]]  # a component's children carry its type before theirs
         except KeyError:
             raise Refusal(f"The provider stackyard knows no resource {token}.") from None
 

@@ -153,7 +153,6 @@ class ProcessKind(Kind):
             "command": inputs["command"],
             "environment": inputs["environment"],
             "folder": inputs["folder"],
-            "secrets": {name: str(secrets / name) for name in inputs["secrets"]},
             "stop_timeout": inputs["stop_timeout"],
             "version": inputs["version"],
         }

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pulumi.provider.experimental.property_value import Computed, PropertyValue
+from pulumi.provider.experimental.property_value import PropertyValue
+from pulumi.runtime import rpc
 
-UNKNOWN = "\0unknown"
-"""Stands for a value that only the real `up` will know; equal to nothing that a state holds."""
+UNKNOWN = rpc.UNKNOWN
+"""Stands for a value that only the real `up` will know: the engine's own word, which the library passes on as text."""
 
 
 def plain(value: PropertyValue) -> Any:
-    """The Python value inside; integral numbers as int, an unknown as UNKNOWN."""
+    """The Python value inside; integral numbers as int."""
     inner = value.value
-    if isinstance(inner, Computed):
-        return UNKNOWN
     if isinstance(inner, Mapping):
         return {key: plain(item) for key, item in inner.items()}
     if isinstance(inner, Sequence) and not isinstance(inner, str):
@@ -27,8 +26,6 @@ def plain(value: PropertyValue) -> Any:
 
 def wrapped(value: Any) -> PropertyValue:
     """The property value of plain Python."""
-    if value == UNKNOWN:
-        return PropertyValue.computed()
     if isinstance(value, Mapping):
         return PropertyValue({key: wrapped(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):

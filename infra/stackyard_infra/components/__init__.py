@@ -1,0 +1,1 @@
+"""Pulumi components, each a noun: they register and wire, none decides."""

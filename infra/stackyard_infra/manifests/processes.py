@@ -1,0 +1,187 @@
+"""What each process of the local target is: command line, settings file, probe. Pure, so a plan can be read and tested.
+
+`ports` and `addresses` are those chosen for the stack, `keys` the outputs of the resource Keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stackyard.spec import StackSpec
+
+from stackyard_infra.manifests.places import Places
+
+Plain = dict[str, Any]
+Numbers = Mapping[str, int]
+
+REPLICA_PORTS = 16
+"""Ports that replicas take turns on, unless the spec may need more: twice the most replicas, for surge."""
+
+RAY_PORTS = ("gcs", "dashboard", "agent_http", "agent_grpc", "client", "metrics", "node_manager", "object_manager")
+RAY_PORTS += ("runtime_env_agent", "dashboard_metrics", "autoscaler_metrics")
+"""The ports that each Ray head would else choose by itself or share with its neighbours."""
+
+
+def port_names(spec: StackSpec) -> list[str]:
+    """Every port the stack needs, by name."""
+    fixed = ["predict", "haproxy-metrics", "metrics", "mlflow"]
+    return [*fixed, *(f"serving-{name}" for name in RAY_PORTS), *replica_names(spec)]
+
+
+def replica_names(spec: StackSpec) -> list[str]:
+    """The names of the replicas' ports."""
+    count = max(REPLICA_PORTS, 2 * spec.project.serving.replicas.max)
+    return [f"replica-{number:02}" for number in range(count)]
+
+
+def replica_ports(spec: StackSpec, ports: Numbers) -> list[int]:
+    """The replicas' ports."""
+    return [ports[name] for name in replica_names(spec)]
+
+
+def mlflow(places: Places, ports: Numbers) -> Plain:
+    """MLflow over SQLite, on loopback, one worker."""
+    port = ports["mlflow"]
+    folder = places.state / "mlflow"
+    command = [places.python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.sqlite'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
+    return {
+        "command": command,
+        "environment": {
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        },
+        "health": {"http": f"http://127.0.0.1:{port}/health", "timeout": 120},
+    }
+
+
+def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[str, str], keys: Plain) -> Plain:
+    """The reconciler. It is told nothing of `serving`: a change there is none of its business."""
+    project = _project(spec)
+    settings = {
+        "stack": places.stack,
+        "stack_id": places.stack_id,
+        "model": spec.project.name,
+        "store": str(places.store),
+        "database": places.database,
+        "mlflow": f"http://127.0.0.1:{ports['mlflow']}",
+        "signing_key": keys["signing_key"],
+        "project": project,
+        "project_folder": str(spec.project_folder),
+        "checkout": str(places.checkout),
+        "runtime": str(places.runtime),
+        "cache": str(places.state / "cache"),
+        "log_folder": str(places.state / "logs"),
+        "token_path": keys["token_path"],
+        "node_address": addresses["training"],
+        "secrets_folder": places.file("controller", "secrets") if spec.project.data.source.secrets else None,
+        "facts": {"plan": plan_digest(spec)},
+    }
+    return _module(places, "controller", "stackyard.control", settings, health={"timeout": 60})
+
+
+def metrics(spec: StackSpec, places: Places, ports: Numbers, keys: Plain) -> Plain:
+    """The stack's one Prometheus page."""
+    settings = {
+        "stack": places.stack,
+        "model": spec.project.name,
+        "port": ports["metrics"],
+        "replica_ports": replica_ports(spec, ports),
+        "haproxy_metrics": f"http://127.0.0.1:{ports['haproxy-metrics']}/metrics",
+        "store": str(places.store),
+        "trusted_keys": keys["public_keys"],
+    }
+    health = {"http": f"http://127.0.0.1:{ports['metrics']}/metrics", "timeout": 60}
+    return _module(places, "metrics", "stackyard.monitoring.endpoint", settings, health=health)
+
+
+def serving(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[str, str], keys: Plain) -> Plain:
+    """The Serve cluster; a change of its settings is taken up while it answers."""
+    settings = {
+        "stack_id": places.stack_id,
+        "model": spec.project.name,
+        "store": str(places.store),
+        "trusted_keys": keys["public_keys"],
+        "cache": str(places.state / "cache" / "serving"),
+        "spool": str(places.state / "spool"),
+        "runtime": str(places.runtime / "s"),
+        "node_address": addresses["serving"],
+        "ports": {name: ports[f"serving-{name}"] for name in RAY_PORTS},
+        "token_path": keys["token_path"],
+        "replica_ports": replica_ports(spec, ports),
+        "serving": spec.project.serving.model_dump(mode="json"),
+        "log_folder": str(places.state / "logs"),
+        "ready_file": str(places.runtime / "serving.ready"),
+    }
+    health = {"acknowledges": str(places.runtime / "serving.ready"), "file": "settings.json", "timeout": 180}
+    return _module(places, "serving", "stackyard.serving.cluster", settings, health=health)
+
+
+def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
+    """The proxy in front of the replicas."""
+    settings = {
+        "port": ports["predict"],
+        "metrics_port": ports["haproxy-metrics"],
+        "replica_ports": replica_ports(spec, ports),
+        "socket": str(places.runtime / "haproxy.sock"),
+        "configuration": places.file("haproxy", "settings.json") + ".cfg",
+        "body_limit": spec.project.serving.body_limit,
+        "deadline": spec.project.serving.deadline,
+    }
+    health = {"tcp": ports["predict"], "timeout": 30}
+    return _module(places, "haproxy", "stackyard.serving.haproxy", settings, health=health)
+
+
+def card(spec: StackSpec, places: Places, ports: Numbers, keys: Plain, processes: list[str]) -> Plain:
+    """What `stackyard status` needs to know of a stack."""
+    return {
+        "stack": places.stack,
+        "stack_id": places.stack_id,
+        "runtime": str(places.runtime),
+        "state": str(places.state),
+        "store": str(places.store),
+        "model": spec.project.name,
+        "public_keys": keys["public_keys"],
+        "addresses": addresses_for_people(ports),
+        "processes": [{"name": name, "log": places.log(name)} for name in processes],
+        "supervisor_socket": places.socket,
+        "replica_ports": replica_ports(spec, ports),
+        "database": places.database,
+    }
+
+
+def addresses_for_people(ports: Numbers) -> dict[str, str]:
+    """Where to predict, and where to look."""
+    return {
+        "predict": f"http://127.0.0.1:{ports['predict']}/predict",
+        "metrics": f"http://127.0.0.1:{ports['metrics']}/metrics",
+        "mlflow": f"http://127.0.0.1:{ports['mlflow']}",
+    }
+
+
+def plan_digest(spec: StackSpec) -> str:
+    """sha256 of what a training run is deployed as, for lineage: project without `serving`, and its environment."""
+    lowered = {"project": _project(spec), "environment": spec.environment.model_dump(mode="json", exclude={"overrides"})}
+    return hashlib.sha256(_text(lowered).encode()).hexdigest()
+
+
+def _project(spec: StackSpec) -> Plain:
+    return spec.project.model_dump(mode="json", exclude={"serving"})
+
+
+def _module(places: Places, name: str, module: str, settings: Plain, *, health: Plain) -> Plain:
+    return {
+        "command": [places.python, "-m", module, places.file(name, "settings.json")],
+        "environment": {},
+        "files": {"settings.json": _text(settings)},
+        "health": health,
+    }
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)

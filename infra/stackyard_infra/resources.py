@@ -1,0 +1,107 @@
+"""The provider's resources, typed for the program: thin shapes, no behaviour (that is in `provider/`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+Texts = pulumi.Input[Mapping[str, pulumi.Input[str]]]
+
+
+class Site(pulumi.CustomResource):
+    """A stack's ground: made first, deleted last, and then nothing of the stack runs."""
+
+    def __init__(self, name: str, *, site: Mapping[str, str], opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("stackyard:index:Site", name, {"site": site}, opts)
+
+
+class Folder(pulumi.CustomResource):
+    """A folder with a `role`; with `keep` it outlives the stack."""
+
+    path: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], role: str, path: str, keep: bool,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__("stackyard:index:Folder", name, {"site": site, "role": role, "path": path, "keep": keep}, opts)
+
+
+class Keys(pulumi.CustomResource):
+    """The release key and the Ray token, in private files; only public halves and paths are seen."""
+
+    public_keys: pulumi.Output[list[str]]
+    signing_key: pulumi.Output[str]
+    token_path: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], keep: bool, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        outputs = {"public_keys": None, "signing_key": None, "token_path": None}
+        super().__init__("stackyard:index:Keys", name, {"site": site, "keep": keep} | outputs, opts)
+
+
+class Ports(pulumi.CustomResource):
+    """Free loopback ports by name, and a loopback address for each Ray cluster; chosen once."""
+
+    ports: pulumi.Output[dict[str, int]]
+    addresses: pulumi.Output[dict[str, str]]
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], names: Sequence[str], clusters: Sequence[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        outputs = {"ports": None, "addresses": None, "taken": None}
+        inputs = {"site": site, "names": names, "clusters": clusters}
+        super().__init__("stackyard:index:Ports", name, inputs | outputs, opts)
+
+
+class Supervisor(pulumi.CustomResource):
+    """The supervisord of a stack; `environment` is what all its processes share."""
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], environment: Texts, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("stackyard:index:Supervisor", name, {"site": site, "environment": environment}, opts)
+
+
+class Process(pulumi.CustomResource):
+    """One supervised process.
+
+    `reload` says how a change of `files` alone is taken up (`restart` or `hup`), `health` is a probe with a `timeout`
+    in seconds (`provider/health.py`), `secrets` are private files, `version` restarts the process when it changes.
+    """
+
+    healthy: pulumi.Output[bool]
+
+    def __init__(
+        self, resource_name: str, *, site: Mapping[str, str], name: str, command: pulumi.Input[Sequence[str]],
+        environment: Texts, folder: str, files: Texts, secrets: Texts, reload: str, health: pulumi.Input[Mapping[str, Any]],
+        stop_timeout: int, version: str, opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        inputs = {
+            "site": site,
+            "name": name,
+            "command": command,
+            "environment": environment,
+            "folder": folder,
+            "files": files,
+            "secrets": secrets,
+            "reload": reload,
+            "health": health,
+            "stop_timeout": stop_timeout,
+            "version": version,
+        }
+        super().__init__("stackyard:index:Process", resource_name, inputs | {"healthy": None}, opts)
+
+
+class File(pulumi.CustomResource):
+    """A plain file in the stack's state, `path` relative to it."""
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], path: str, content: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__("stackyard:index:File", name, {"site": site, "path": path, "content": content}, opts)
