@@ -1,0 +1,34 @@
+# The few commands. Each is one line into tools/, which also works where make is not installed.
+STACK = local
+MACHINE = sh tools/machine.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up preview down test check lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1  |/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@echo "  STACK=dev picks another environment of stacks/ (here: $(STACK))."
+
+setup: ## Make this machine able: .venv and the Pulumi engine
+	@$(MACHINE) setup
+
+up: ## Set up, deploy the stack, wait for a served model, show a prediction
+	@$(MACHINE) up --stack '$(STACK)'
+
+preview: ## Show what `up` would change
+	@$(MACHINE) preview --stack '$(STACK)'
+
+down: ## Destroy the stack; the artifact store stays
+	@$(MACHINE) down --stack '$(STACK)'
+
+test: ## Set up, check, run the tests (ARGS= goes to pytest)
+	@$(MACHINE) test -- $(ARGS)
+
+check: ## Lint, format, types, import contracts
+	@$(MACHINE) check
+
+lock: ## Resolve requirements.in again into the hashed lock
+	@$(MACHINE) lock
+
+clean: ## Remove .venv and the tools' caches; stacks, data and models stay
+	@$(MACHINE) clean
