@@ -18,6 +18,7 @@ from machine import places, say, venv, versions
 MODULE = places.TOOLS / "engine"
 _PROGRAM = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 _FLAGS = ["-mod=readonly", "-trimpath", "-tags", "osusergo,grpcnotrace"]
+_HOST = MODULE / "pulumi-language-python"
 _VERSION_VARIABLE = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 
 
@@ -35,7 +36,7 @@ def version() -> str:
 
 def digest() -> str:
     """What the result depends on."""
-    return places.digest(MODULE / "go.mod", MODULE / "go.sum", " ".join(_FLAGS), platform.machine())
+    return places.digest(MODULE / "go.mod", MODULE / "go.sum", _HOST, " ".join(_FLAGS), platform.machine())
 
 
 def target() -> Path:
@@ -82,6 +83,7 @@ def build() -> None:
             _PROGRAM,
         ]
         _stream(command, environment, say.Progress("compiling it"), "packages", total)
+        shutil.copy(_HOST, part)
 
 
 def find_go() -> str:
