@@ -1,1 +1,1 @@
-"""How a model is made: one run, one Ray cluster, one bundle."""
+"""One training run: from an intent to a bundle in the store, with nothing left behind."""

@@ -1,0 +1,152 @@
+"""From a task and an author's parameters to what XGBoost is told, with every mistake found before a cluster starts.
+
+XGBoost ignores a parameter it does not know; here that is an error, and so is one that the platform sets itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xgboost
+
+from stackyard.spec.models import ProjectSpec, SplitSpec, TaskSpec
+from stackyard.training.measures import deciding
+
+OURS = {
+    "nthread": "training.threads",
+    "n_jobs": "training.threads",
+    "seed": "training.seed",
+    "random_state": "training.seed",
+    "num_class": "task.classes",
+    "num_boost_round": "training.rounds",
+    "n_estimators": "training.rounds",
+    "process_type": "nothing: models are always made anew",
+    "updater": "nothing: it follows from tree_method",
+}
+PATIENCE = "early_stopping_rounds"
+"""Not a parameter of the booster but of its training: rounds without improvement on the validation rows."""
+_OBJECTIVES = {
+    "binary": ("binary:logistic",),
+    "multiclass": ("multi:softprob",),
+    "regression": (
+        "reg:squarederror",
+        "reg:squaredlogerror",
+        "reg:pseudohubererror",
+        "reg:absoluteerror",
+        "reg:gamma",
+        "reg:tweedie",
+        "count:poisson",
+    ),
+}
+_WATCHED = {
+    "auc": "auc",
+    "log_loss": "logloss",
+    "accuracy": "error",
+    "precision": "logloss",
+    "recall": "logloss",
+    "f1": "logloss",
+    "macro_f1": "mlogloss",
+    "rmse": "rmse",
+    "mae": "mae",
+    "r2": "rmse",
+}
+"""The deciding figure, or the nearest smooth one that XGBoost can watch while it trains."""
+
+
+class RecipeError(Exception):
+    """Parameters or labels that no model can be made from."""
+
+
+def parameters(project: ProjectSpec) -> dict[str, Any]:
+    """What the booster is told, complete but for the seed. Raises RecipeError naming the first mistake."""
+    task, training = project.task, project.training
+    given = {name: value for name, value in training.parameters.items() if name != PATIENCE}
+    for name in given:
+        if name in OURS:
+            raise RecipeError(f"training.parameters.{name}: the platform sets it, from {OURS[name]}")
+    allowed = _OBJECTIVES[task.type]
+    if (objective := given.get("objective", allowed[0])) not in allowed:
+        raise RecipeError(f"training.parameters.objective: {objective!r} is not for {task.type}; use {', '.join(allowed)}")
+    watched = _WATCHED[deciding(task)]
+    if task.type == "multiclass":
+        watched = {"logloss": "mlogloss", "error": "merror"}.get(watched, watched)
+    told = {"tree_method": "hist", "eval_metric": watched, **given, "objective": objective}
+    told |= {"nthread": training.threads, "verbosity": 1}
+    if task.type == "multiclass":
+        told["num_class"] = len(task.classes or ())
+    _try(told, task)
+    return told
+
+
+def patience(project: ProjectSpec) -> int | None:
+    """Rounds without improvement after which the trial stops; None when the author did not ask for that."""
+    value = project.training.parameters.get(PATIENCE)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RecipeError(f"training.parameters.{PATIENCE}: {value!r} is not a number of rounds")
+    return value
+
+
+def labels(task: TaskSpec, column: pl.Series) -> np.ndarray:
+    """The label as float32 [rows]: 0/1, class numbers in the order of `task.classes`, or values.
+
+    Raises RecipeError for a missing label, one that is no class, or one that is not finite.
+    """
+    if column.null_count():
+        raise RecipeError(f"task.label: {column.null_count()} of {len(column)} rows have no {task.label!r}")
+    if task.type == "multiclass":
+        places = {name: place for place, name in enumerate(task.classes or ())}
+        text = column.cast(pl.String)
+        if unknown := sorted(set(text.unique()) - set(places)):
+            raise RecipeError(f"task.classes: {task.label!r} also holds {', '.join(unknown[:5])}")
+        return text.replace_strict(places, return_dtype=pl.Float32).to_numpy().astype(np.float32)
+    try:
+        found = column.cast(pl.Float32).to_numpy().astype(np.float32)
+    except pl.exceptions.PolarsError:
+        raise RecipeError(f"task.label: {task.label!r} is not a number") from None
+    if not np.isfinite(found).all():
+        raise RecipeError(f"task.label: {task.label!r} holds values that are not finite")
+    if task.type == "binary" and not np.isin(found, (0, 1)).all():
+        raise RecipeError(f"task.label: {task.label!r} of a binary task is boolean or 0 and 1")
+    return found
+
+
+def boundaries(times: np.ndarray, split: SplitSpec) -> tuple[int, int]:
+    """Ends of the training and of the validation rows; the rest is for the test.
+
+    `times` [rows] ascend. Rows of one instant stay together, on the newer side. Raises RecipeError if a part is empty.
+    """
+    rows = len(times)
+    cuts = []
+    for share in (split.validation + split.test, split.test):
+        place = min(max(rows - round(rows * share), 0), max(rows - 1, 0))
+        cuts.append(int(np.searchsorted(times, times[place], side="left")) if rows else 0)
+    if not 0 < cuts[0] < cuts[1] < rows:
+        raise RecipeError(f"training.split: {rows} rows are too few to train, validate and test on")
+    return cuts[0], cuts[1]
+
+
+def _try(told: dict[str, Any], task: TaskSpec) -> None:
+    """Two rounds on made-up rows: XGBoost itself says what it does not know or want."""
+    classes = len(task.classes or ()) if task.type == "multiclass" else 2
+    rows = np.arange(4 * classes, dtype=np.float32)
+    data = xgboost.DMatrix(rows.reshape(-1, 1), label=rows % classes + (task.type == "regression"), nthread=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            xgboost.train(told, data, 2, evals=[(data, "made-up")], verbose_eval=False)
+        except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+            raise RecipeError(f"training.parameters: {_first_line(error)}") from None
+    for warning in caught:
+        if "are not used" in (text := str(warning.message)):
+            names = text.partition("{")[2].partition("}")[0].replace('"', "").strip()
+            raise RecipeError(f"training.parameters: XGBoost knows no {names}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[0].partition("] ")[2] or lines[0]) if lines else type(error).__name__
