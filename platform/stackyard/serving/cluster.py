@@ -1,0 +1,140 @@
+"""The serving cluster as one supervised process: `python -m stackyard.serving.cluster SETTINGS.json`.
+
+Starts a Ray head of its own, has Serve place the replicas, and ends with the head. It is no Ray driver (a driver
+dies a minute after Ray's control store does): it talks to Serve by HTTP. SIGHUP reads the settings again and deploys
+them in place; SIGTERM ends everything; after a kill the next start ends what the last one left, then begins afresh.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from stackyard.serving import deployment, leftovers, ray_head
+from stackyard.serving.ray_head import ClusterError
+from stackyard.serving.settings import Settings
+
+START_SECONDS = 90.0
+WATCH_SECONDS = 1.0
+SILENT_SECONDS = 30.0
+"""How long the dashboard may fail to answer before Ray is taken for dead."""
+
+
+class Cluster:
+    """One life of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._settings = Settings.read(path)
+        self._wake = threading.Event()
+        self._ending = self._reread = False
+        self._head: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Until SIGTERM (0) or until Ray dies or cannot be deployed to (1)."""
+        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(name, self._signalled)
+        os.environ.setdefault("STACKYARD_STACK_ID", self._settings.stack_id)
+        os.environ.setdefault("STACKYARD_PROCESS", "serving")
+        try:
+            self._clean()
+            self._start()
+            self._watch()
+            return 0
+        except (ClusterError, OSError, ValueError) as error:
+            if self._ending:
+                return 0
+            _say(f"{error}; Ray's logs are in {ray_head.session_logs(self._settings.runtime)}")
+            return 1
+        finally:
+            self._keep_logs()
+            self._clean()
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        self._head = ray_head.start(self._settings)
+        self._api = ray_head.Api(self._settings)
+        ray_head.wait(self._api.up, self._alive, START_SECONDS, "the dashboard answers")
+        self._deploy()
+        _say(f"Ray is up and Serve has its orders after {time.monotonic() - began:.1f} s")
+
+    def _deploy(self) -> None:
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self._api.put(deployment.document(self._settings))
+            except ClusterError:
+                if not self._alive() or time.monotonic() > until:
+                    raise
+                self._wake.wait(0.5)
+
+    def _watch(self) -> None:
+        heard = time.monotonic()
+        while not self._ending:
+            self._wake.wait(WATCH_SECONDS)
+            self._wake.clear()
+            if self._reread:
+                self._reread = False
+                self._redeploy()
+            if not self._alive():
+                if self._ending:
+                    return
+                raise ClusterError("Ray's head ended")
+            if self._api.up():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENT_SECONDS:
+                raise ClusterError(f"Ray's dashboard has been silent for {SILENT_SECONDS:g} s")
+
+    def _redeploy(self) -> None:
+        try:
+            self._settings = Settings.read(self._path)
+            self._api.put(deployment.document(self._settings))
+            _say("deployed the settings anew")
+        except (ClusterError, OSError, ValueError) as error:
+            _say(f"the new settings are not deployed, the old ones stay: {error}")
+
+    def _alive(self) -> bool:
+        return not self._ending and self._head is not None and self._head.poll() is None
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reread = True
+        else:
+            self._ending = True
+        self._wake.set()
+
+    def _keep_logs(self) -> None:
+        """Ray's session goes; its logs are what explains a failure, so the last session's stay beside ours."""
+        logs, kept = ray_head.session_logs(self._settings.runtime), self._settings.log_folder / "ray-serving"
+        if logs.is_dir():
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(logs, kept, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+
+    def _clean(self) -> None:
+        stack_id, process = os.environ["STACKYARD_STACK_ID"], os.environ["STACKYARD_PROCESS"]
+        patience = self._settings.serving.drain + 5 if self._head is not None else 2.0
+        if self._head is not None and self._head.poll() is None:
+            self._head.terminate()
+        ended = leftovers.sweep(stack_id, process, patience=patience)
+        if self._head is not None:
+            self._head.wait(10)
+        elif ended:
+            _say(f"ended {ended} processes of an earlier life")
+        shutil.rmtree(self._settings.runtime, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    print(f"serving: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stackyard.serving.cluster SETTINGS.json")
+    sys.exit(Cluster(Path(sys.argv[1])).run())
