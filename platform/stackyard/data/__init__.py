@@ -1,1 +1,1 @@
-"""What a model learns from: sources, checks, snapshots and features."""
+"""Data: where rows come from, what they must look like, and how they are frozen so that a model can be made again."""
