@@ -43,7 +43,9 @@ class LanguageHost(LanguageServer):
         self.program = lambda: _run(entry)
         del request.args[:]
         request.args.append(self._engine_address)
-        return super().Run(request, context)
+        result = super().Run(request, context)
+        # What went wrong is logged by then; `error` would make the engine report it a second time as unhandled.
+        return language_pb2.RunResponse(bail=True) if result.error else result
 
 
 def _run(entry: str) -> None:

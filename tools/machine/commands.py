@@ -65,7 +65,7 @@ def setup() -> engine.Engine:
     chosen = _recorded()
     if chosen and venv.ready():
         return chosen
-    with places.only_one(places.STATE, "setting up this checkout"):
+    with places.only_one(places.STATE / ".setup-lock", "setting up this checkout"):
         venv.make()
         chosen = _recorded()
         if not chosen:

@@ -54,7 +54,7 @@ def choose() -> Engine:
         if versions.at_least(version, OLDEST):
             return _with_host(found, f"your own {version.strip()}")
         say.line(f"leaving {found} alone: it is {version.strip() or 'unreadable'}, older than {OLDEST}")
-    with places.only_one(places.cache(), "making the Pulumi engine"):
+    with places.only_one(places.cache() / ".engine-lock", "making the Pulumi engine"):
         if source.built():
             return _with_host(str(source.target() / "pulumi"), "built from source earlier")
         for pin in release.pins(places.TOOLS / "pulumi.lock"):

@@ -40,10 +40,10 @@ def digest(*parts: str | bytes | Path) -> str:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process; a second one waits. The kernel lets go when the holder dies, however it dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+def only_one(lock: Path, what: str) -> Iterator[None]:
+    """Hold the file `lock`; a second process waits. The kernel lets go when the holder dies, however it dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

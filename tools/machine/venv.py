@@ -85,7 +85,7 @@ def find_uv() -> str:
     if found and versions.at_least(_output([found, "--version"]), OLDEST_UV):
         return found
     ours = places.cache() / "uv-boot"
-    with places.only_one(places.cache(), "fetching uv"):
+    with places.only_one(places.cache() / ".uv-lock", "fetching uv"):
         if not (ours / "bin" / "uv").exists():
             _fetch_uv(ours)
     return str(ours / "bin" / "uv")

@@ -1,0 +1,53 @@
+"""A skipped test proves nothing, so a run may skip only for the reasons listed here; any other skip fails it."""
+
+from __future__ import annotations
+
+import pytest
+
+ALLOWED_SKIPS = {
+    "zsh is not installed": "activate is then tried in bash only",
+    "the official Pulumi CLI is not installed": "the stand-in language host is then the one that is tried",
+    "no Ray": "the machine cannot run a Ray cluster",
+}
+"""Reason, as the test gives it -> what goes untested."""
+
+_unexpected = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_unexpected] = []
+
+
+class _Skips:
+    """Collects the skips that no list allows."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._found = config.stash[_unexpected]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._look(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._look(report)
+
+    def _look(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if reason.removeprefix("Skipped: ") not in ALLOWED_SKIPS:
+            self._found.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.pluginmanager.register(_Skips(session.config), "stackyard-skips")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.stash[_unexpected] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[_unexpected]:
+        terminalreporter.write_line(f"a skip that no list allows (tests/conftest.py): {line}", red=True)
