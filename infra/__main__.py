@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pulumi
-from stackyard.spec import SpecError, load
 
+from stackyard.spec import SpecError, load
 from stackyard_infra.program import build
 
 try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from stackyard.spec import StackSpec
-
 from stackyard_infra.targets import local
 
 TARGETS = {"local": local.build}

@@ -78,7 +78,8 @@ class Process(pulumi.CustomResource):
 
     def __init__(
         self, resource_name: str, *, site: Mapping[str, str], name: str, command: pulumi.Input[Sequence[str]],
-        environment: Texts, folder: str, files: Texts, secrets: Texts, reload: str, health: pulumi.Input[Mapping[str, Any]],
+        environment: Texts, folder: str, files: Texts, secrets: Texts, reload: str,
+        health: pulumi.Input[Mapping[str, Any]],
         stop_timeout: int, version: str, opts: pulumi.ResourceOptions | None = None,
     ) -> None:  # fmt: skip
         inputs = {

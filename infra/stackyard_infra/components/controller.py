@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision
@@ -12,7 +12,7 @@ from stackyard_infra.manifests import processes
 
 
 class Controller(pulumi.ComponentResource):
-    """One process. Secrets of the data source are its alone, as private files. Raises pulumi.RunError for unset ones."""
+    """One process. The data source's secrets are its alone, as private files. Raises pulumi.RunError for unset ones."""
 
     def __init__(
         self, name: str, spec: StackSpec, *, store: ArtifactStore, supervision: Supervision,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision

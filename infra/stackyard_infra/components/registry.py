@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components.supervision import Supervision
 from stackyard_infra.manifests import processes
 from stackyard_infra.resources import Folder

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components.supervision import Supervision
 from stackyard_infra.resources import Folder
 

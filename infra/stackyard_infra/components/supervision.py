@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.manifests.environment import environment
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import port_names

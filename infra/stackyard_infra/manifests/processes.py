@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from stackyard.spec import StackSpec
-
 from stackyard_infra.manifests.places import Places
 
 Plain = dict[str, Any]
@@ -124,14 +123,16 @@ def serving(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[
 
 def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
     """The proxy in front of the replicas."""
+    limits = spec.project.serving
     settings = {
         "port": ports["predict"],
         "metrics_port": ports["haproxy-metrics"],
         "replica_ports": replica_ports(spec, ports),
         "socket": str(places.runtime / "haproxy.sock"),
-        "configuration": places.file("haproxy", "settings.json") + ".cfg",
-        "body_limit": spec.project.serving.body_limit,
-        "deadline": spec.project.serving.deadline,
+        "body_limit": limits.body_limit,
+        "deadline": limits.deadline,
+        "queue": limits.queue,
+        "drain": limits.drain,
     }
     health = {"tcp": ports["predict"], "timeout": 30}
     return _module(places, "haproxy", "stackyard.serving.haproxy", settings, health=health)
@@ -166,7 +167,8 @@ def addresses_for_people(ports: Numbers) -> dict[str, str]:
 
 def plan_digest(spec: StackSpec) -> str:
     """sha256 of what a training run is deployed as, for lineage: project without `serving`, and its environment."""
-    lowered = {"project": _project(spec), "environment": spec.environment.model_dump(mode="json", exclude={"overrides"})}
+    environment = spec.environment.model_dump(mode="json", exclude={"overrides"})
+    lowered = {"project": _project(spec), "environment": environment}
     return hashlib.sha256(_text(lowered).encode()).hexdigest()
 
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"an earlier {launch['name']} does not end: {'; '.join(left)}")
     os.chdir(launch["folder"])
     command = launch["command"]
-    os.execvpe(command[0], command, environment(launch, dict(os.environ)))
+    os.execvpe(command[0], command, environment(launch, dict(os.environ)))  # noqa: S606 (no shell is the point)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class StackyardProvider(protocol.Provider):
     async def read(self, request: protocol.ReadRequest) -> protocol.ReadResponse:
         kind, state = self._kind(request.type), _plain(request.properties)
         if "site" not in state:
-            raise Refusal("Resources of stackyard cannot be imported: `pulumi up` finds what is already there by itself.")
+            raise Refusal("Resources of stackyard cannot be imported: `pulumi up` finds by itself what is there.")
         seen = await self._do(kind.read, state)
         if seen is None:
             return protocol.ReadResponse()

@@ -33,7 +33,8 @@ class SiteKind(Kind):
         for file in shared:
             file.unlink(missing_ok=True)
         remove_folder(site.runtime)
-        remove_folder(site.etc)
+        for folder in (site.etc, site.state / "cache"):
+            remove_folder(folder)
 
 
 class FolderKind(Kind):

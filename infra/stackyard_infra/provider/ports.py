@@ -100,4 +100,4 @@ def free_address(seed: str, *, avoid: Iterable[str] = ()) -> str:
 
 def _listened_to() -> set[int]:
     listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
-    return {connection.laddr.port for connection in listening}
+    return {connection.laddr.port for connection in listening if connection.laddr}

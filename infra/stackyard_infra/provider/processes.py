@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,12 +25,15 @@ GRACE = 3.0  # seconds in which a healthy process may miss a probe before `read`
 class SupervisorKind(Kind):
     """The supervisord of a stack, and the environment that all its processes share."""
 
+    def __init__(self, daemon: Callable[[Site], Daemon] = Daemon) -> None:
+        self._daemon = daemon
+
     def name(self, inputs: Plain) -> str:
         return SUPERVISOR
 
     def create(self, inputs: Plain) -> dict[str, Any]:
         site = Site.of(inputs)
-        daemon = Daemon(site)
+        daemon = self._daemon(site)
         if daemon.pid() is not None and self._settings(site) == inputs["environment"]:
             return {}
         self._end(site, daemon)
@@ -40,18 +43,18 @@ class SupervisorKind(Kind):
 
     def read(self, state: Plain) -> dict[str, Any] | None:
         site = Site.of(state)
-        return {} if Daemon(site).pid() is not None else None
+        return {} if self._daemon(site).pid() is not None else None
 
     def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
         site = Site.of(inputs)
-        daemon = Daemon(site)
+        daemon = self._daemon(site)
         self._end(site, daemon)
         self._start(site, daemon, inputs)  # its processes start with it
         return {}
 
     def delete(self, state: Plain) -> None:
         site = Site.of(state)
-        self._end(site, Daemon(site))
+        self._end(site, self._daemon(site))
 
     def _start(self, site: Site, daemon: Daemon, inputs: Plain) -> None:
         daemon.start(inputs["environment"])
@@ -75,6 +78,9 @@ class ProcessKind(Kind):
 
     outputs: ClassVar[tuple[str, ...]] = ("healthy",)
     replaced_by: ClassVar[frozenset[str]] = frozenset({"site", "name"})
+
+    def __init__(self, daemon: Callable[[Site], Daemon] = Daemon) -> None:
+        self._daemon = daemon
 
     def name(self, inputs: Plain) -> str:
         return f"process/{inputs['name']}"
@@ -107,7 +113,7 @@ class ProcessKind(Kind):
         if what & RESTARTS or ("files" in what and inputs["reload"] == "restart"):
             return self._restart(inputs)
         self._write(inputs)
-        daemon = Daemon(Site.of(inputs))
+        daemon = self._daemon(Site.of(inputs))
         if not state["healthy"]:
             daemon.start_now(inputs["name"])
         elif "files" in what:
@@ -122,7 +128,7 @@ class ProcessKind(Kind):
     def delete(self, state: Plain) -> None:
         site, name = Site.of(state), state["name"]
         with contextlib.suppress(Unreachable):
-            Daemon(site).end(name)
+            self._daemon(site).end(name)
         left = tagged.end(site.stack_id, name)
         if left:
             raise Refusal(f"{name} does not end, even when killed: {'; '.join(left)}.")
@@ -130,7 +136,7 @@ class ProcessKind(Kind):
 
     def _restart(self, inputs: Plain) -> dict[str, Any]:
         site, name = Site.of(inputs), inputs["name"]
-        daemon = Daemon(site)
+        daemon = self._daemon(site)
         try:
             daemon.end(name)
             tagged.end(site.stack_id, name)
@@ -176,12 +182,14 @@ class ProcessKind(Kind):
             found = self._state(site, name)
             if found is None:
                 raise Refusal(f"{name} cannot be started: the stack's supervisor is gone; run the command again.")
-            running = found["statename"] == "RUNNING" or (found["statename"] == "STARTING" and probe.keys() - {"timeout"})
+            asked = found["statename"] == "STARTING" and bool(probe.keys() - {"timeout"})  # early, but it has a word
+            running = found["statename"] == "RUNNING" or asked
             wrong = complaint(probe, site.of_process(name)) if running else f"it is {found['statename'].lower()}"
             if wrong is None:
                 return {"healthy": True}
             time.sleep(0.1)
-        raise Refusal(f"{name} is not healthy after {limit} s: {wrong}. Its log is {site.log(name)}{_tail(site.log(name))}")
+        log = site.log(name)
+        raise Refusal(f"{name} is not healthy after {limit} s: {wrong}. Its log is {log}{_tail(log)}")
 
     def _healthy(self, state: Plain) -> bool:
         site, name = Site.of(state), state["name"]
@@ -197,7 +205,7 @@ class ProcessKind(Kind):
 
     def _state(self, site: Site, name: str) -> Mapping[str, Any] | None:
         try:
-            return Daemon(site).states().get(name)
+            return self._daemon(site).states().get(name)
         except Unreachable:
             return None
 

@@ -7,6 +7,7 @@ error is its one sentence (a fault of ours goes to a file that the sentence name
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.lifecycle import StackyardProvider
 
 VERSION = "0.1.0"
-QUESTIONS = ("Check", "Diff", "Create", "Read", "Update", "Delete", "Configure", "CheckConfig", "DiffConfig", "GetSchema")
+QUESTIONS = ("Check", "Diff", "Create", "Read", "Update", "Delete", "Configure", "CheckConfig", "GetSchema")
 
 
 class Servicer(ProviderServicer):
@@ -36,7 +37,7 @@ def _with_sentences(question: str) -> Callable[..., Awaitable[Any]]:
     async def answer(self: Servicer, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await original(self, request, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the user gets a sentence)
             await context.abort(grpc.StatusCode.UNKNOWN, sentence(error.__context__ or error))
 
     return answer
@@ -64,7 +65,7 @@ async def serve(output: int) -> None:
     await server.start()
     os.write(output, f"{port}\n".encode())
     engine = os.getppid()
-    while os.getppid() == engine:
+    while os.getppid() == engine:  # noqa: ASYNC110 (the kernel tells nobody's event loop that a parent died)
         await asyncio.sleep(0.25)
     os._exit(1)  # killed engine: what a thread still does must not go on unseen
 
@@ -74,10 +75,8 @@ def main() -> None:
     output = os.dup(1)
     os.set_inheritable(output, False)
     os.dup2(2, 1)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(output))
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def private_folder(path: Path) -> Path:
         raise Refusal(f"The folder {path} cannot be made: {error.strerror}.") from None
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise Refusal(f"{path} is not a folder but a link or file that something else put there: remove it and try again.")
+        raise Refusal(f"{path} is a link or file where a folder of ours should be: remove it and try again.")
     if found.st_uid != os.getuid():
-        raise Refusal(f"{path} belongs to another user (uid {found.st_uid}): ask them or the administrator to remove it.")
+        raise Refusal(f"{path} belongs to another user (uid {found.st_uid}): have it removed and try again.")
     if found.st_mode & 0o077:
         path.chmod(0o700)
     return path

@@ -53,9 +53,10 @@ def listening(processes: Iterable[psutil.Process]) -> set[int]:
     ports: set[int] = set()
     for process in processes:
         try:
-            ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+            connections = process.net_connections("tcp")
         except psutil.Error:
             continue
+        ports |= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN and c.laddr}
     return ports
 
 

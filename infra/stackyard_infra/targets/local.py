@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pulumi
-from stackyard.spec import StackSpec
 
+from stackyard.spec import StackSpec
 from stackyard_infra.components.controller import Controller
 from stackyard_infra.components.inference import Inference
 from stackyard_infra.components.metrics import Metrics
@@ -28,9 +28,10 @@ def build(spec: StackSpec) -> None:
 
     places = supervision.places
     names = list(supervision.processes)
-    card = supervision.lowered(lambda ports, _, keys: json.dumps(processes.card(spec, places, ports, keys, names), indent=1))
+    card = supervision.lowered(lambda ports, _, keys: processes.card(spec, places, ports, keys, names))
+    text = card.apply(lambda plain: json.dumps(plain, indent=1))
     on_site = pulumi.ResourceOptions(depends_on=[supervision.site])
-    File("card", site=places.site, path="stack.json", content=card, opts=on_site)
+    File("card", site=places.site, path="stack.json", content=text, opts=on_site)
 
     addresses = supervision.lowered(lambda ports, *_: processes.addresses_for_people(ports))
     for name in ("predict", "metrics", "mlflow"):
