@@ -9,41 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from stackyard.spec.names import Column, FunctionPath, Name, Number, Scalar, SecretName
 from stackyard.spec.units import Day, Duration, Size
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-"""Lower-case letters, digits and dashes, a letter first, at most 31: safe in paths, metrics and DNS."""
-
-Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-"""A column's name: letters, digits and underscores, no digit first."""
-
-FunctionPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
-"""`module:function`, a plain function in the project's folder."""
-
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
-"""The name of a secret, as an environment variable would be called."""
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number")
-    return value
-
-
-def _scalar(value: Any) -> Any:
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError("must be a number, text or a truth value")
-    return value
-
-
-# Checked before the union is tried, so that an author reads one sentence and not one per branch.
-Number = Annotated[int | float, BeforeValidator(_number)]
-"""A whole number or not; which of both is kept."""
-
-Scalar = Annotated[int | float | str | bool, BeforeValidator(_scalar)]
-"""One value, not a list and not fields."""
 
 
 class Spec(BaseModel):
@@ -74,7 +43,7 @@ class PythonSourceSpec(Spec):
     """Rows come from a function of the project."""
 
     python: FunctionPath
-    """`module:function`, called with `start` and `end` (datetimes, end excluded), returning a polars frame. Required."""
+    """`module:function`, called with `start` and `end` (datetimes, end excluded), gives a polars frame. Required."""
 
     secrets: tuple[SecretName, ...] = ()
     """Secrets the function reads from its environment; set by `pulumi config set --secret NAME`. Absent: none."""

@@ -71,14 +71,12 @@ class SpecError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         found = list(dict.fromkeys(problems))
         self.problems: tuple[Problem, ...] = tuple(found[:AT_MOST])
-        self.left_out = max(0, len(found) - AT_MOST)
+        self.more = len(found) > AT_MOST
         super().__init__(self.problems)
 
     def __str__(self) -> str:
         lines = [str(problem) for problem in self.problems]
-        if self.left_out:
-            lines.append(f"and {self.left_out} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, "and more: these are the first"] if self.more else lines)
 
 
 def shown_file(file: Path) -> str:

@@ -7,28 +7,22 @@ characters, a second document, duplicate keys, deep nesting, large files, and th
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, nearest, shown_value
+from stackyard.spec.files import Unfit, text
+from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, shown_value
 from stackyard.spec.scalars import Refused, plain
 
-SIZE_LIMIT = 256 << 10
-"""Bytes in one file. Two thousand columns take about 120 KiB."""
 DEPTH_LIMIT = 24
 """Levels of nesting. A spec needs seven."""
-VALUES_LIMIT = 50_000
+VALUES_LIMIT = 25_000
 """Keys and values in one file."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is 15 times faster; either gives the same events
-_UNWANTED = re.compile("[^\n\r\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Unreadable:
@@ -67,54 +61,13 @@ def read(file: Path) -> Document:
     """Reads a spec file whose root is a mapping. Never raises for what the file holds: see `Document.problems`."""
     document = Document(file)
     try:
-        document.text = _text(file, document)
+        document.text = text(file)
         _Builder(document).build()
+    except Unfit as found:
+        document.problems.append(Problem(found.code, Origin(file, found.line), found.rule, found.remedy, found.value))
     except _Stop:
         document.tree = UNREADABLE
     return document
-
-
-def _text(file: Path, document: Document) -> str:
-    def stop(code: str, rule: str, remedy: str, line: int = 1, value: str | None = None) -> _Stop:
-        document.problems.append(Problem(code, Origin(file, line), rule, remedy, value))
-        return _Stop()
-
-    try:
-        about = os.stat(file)
-        if stat.S_ISDIR(about.st_mode):
-            raise stop("file-folder", "is a folder", "name the file in it")
-        if not stat.S_ISREG(about.st_mode):
-            raise stop("file-special", "is not an ordinary file", "name a YAML file")
-        if about.st_size > SIZE_LIMIT:
-            raise stop("file-large", f"is larger than {SIZE_LIMIT >> 10} KiB", "keep data out of the spec")
-        with open(file, "rb") as opened:
-            raw = opened.read(SIZE_LIMIT + 1)
-    except FileNotFoundError:
-        beside = [each.name for each in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
-        near = nearest(file.name, beside)
-        hint = f"make it, or name another (did you mean {near}?)" if near else "make it, or name another"
-        raise stop("file-missing", "there is no such file", hint) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a usable name"
-        raise stop("file-unreadable", f"cannot be read ({reason})", "check the name and the permissions") from None
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise stop("yaml-encoding", "is not UTF-8", "save the file as UTF-8", line, f"byte 0x{raw[error.start]:02x}") from None
-    unwanted = _UNWANTED.search(text)
-    if unwanted:
-        line = len(_LINE_END.findall(text, 0, unwanted.start())) + 1
-        raise stop(*_about_character(unwanted[0], unwanted.start()), line, f"U+{ord(unwanted[0]):04X}")
-    return text
-
-
-def _about_character(character: str, at: int) -> tuple[str, str, str]:
-    if character == "\t":
-        return "yaml-tab", "is a tab", "indent with spaces; in quoted text write \\t"
-    if character == "\ufeff" and at == 0:
-        return "yaml-byte-order-mark", "is a byte order mark", "save the file as UTF-8 without it"
-    return "yaml-control-character", "is an invisible or control character", "remove it"
 
 
 @dataclass
@@ -175,7 +128,7 @@ class _Builder:
 
     def _root(self) -> None:
         tree, line = self.document.tree, self.document.lines.get((), 1)
-        if tree is None or tree is UNREADABLE and not self.document.problems:
+        if tree is None or (tree is UNREADABLE and not self.document.problems):
             raise self._stop("yaml-empty", line, "the file is empty", "write the fields of a spec")
         if not isinstance(tree, dict):
             raise self._stop("yaml-root", line, "the file does not hold fields", "begin with `field: value` lines")
@@ -253,7 +206,9 @@ class _Builder:
     def _syntax(self, error: yaml.YAMLError) -> _Stop:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         what = getattr(error, "problem", None) or "cannot be understood"
-        rule, remedy = _SYNTAX.get(what, (f"is not YAML ({what})", "check the brackets, quotes and indentation here and above"))
+        rule, remedy = _SYNTAX.get(
+            what, (f"is not YAML ({what})", "check the brackets, quotes and indentation here and above")
+        )
         return self._stop("yaml-syntax", mark.line + 1 if mark else 1, rule, remedy)
 
 

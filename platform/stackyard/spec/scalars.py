@@ -31,7 +31,11 @@ _ODD_NUMBERS = (
         "is a number to some readers and text to others",
         "write it out (`1000`, `0.001`) or as `1.0e-3`",
     ),
-    (re.compile(r"[-+]?[0-9]*_[0-9_]*(\.[0-9_]*)?"), "has an underscore, a digit to some readers", "leave out the underscore"),
+    (
+        re.compile(r"[-+]?[0-9]*_[0-9_]*(\.[0-9_]*)?"),
+        "has an underscore, a digit to some readers",
+        "leave out the underscore",
+    ),
     (
         re.compile(r"\+[0-9][0-9_]*(\.[0-9_]*)?|[-+]?\.[0-9][0-9_]*|[-+]?[0-9][0-9_]*\.[0-9_]*"),
         "is an unusual way to write a number",
@@ -56,7 +60,9 @@ def plain(text: str) -> Scalar:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if _SWITCH.fullmatch(text):
-        raise Refused("yaml-switch", "is a truth value to some readers and text to others", "write true or false, or quote it")
+        raise Refused(
+            "yaml-switch", "is a truth value to some readers and text to others", "write true or false, or quote it"
+        )
     if _UNBOUNDED.fullmatch(text):
         raise Refused("yaml-not-finite", "is not a finite number", "write a number, or quote it if it is text")
     return _number(text) if _DIGIT_WORD.fullmatch(text) else text
@@ -65,7 +71,9 @@ def plain(text: str) -> Scalar:
 def _number(text: str) -> Scalar:
     if _INTEGER.fullmatch(text):
         if len(text.lstrip("-")) > _MOST_DIGITS or not -(2**63) <= int(text) < 2**63:
-            raise Refused("yaml-huge-number", "does not fit in 64 bits", "write a smaller number, or quote it if it is text")
+            raise Refused(
+                "yaml-huge-number", "does not fit in 64 bits", "write a smaller number, or quote it if it is text"
+            )
         return int(text)
     if _FLOAT.fullmatch(text):
         value = float(text)

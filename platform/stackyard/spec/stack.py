@@ -6,8 +6,10 @@ that a person sees all mistakes of both at once.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +17,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackyard.spec import layers, wording
+from stackyard.spec import functions, layers, leaks, rules, wording
 from stackyard.spec.models import EnvironmentSpec, ProjectSpec, Spec
-from stackyard.spec.problems import Keys, Origin, Problem, SpecError, nearest, shown_value
-from stackyard.spec.reader import UNREADABLE, Document, read
+from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, SpecError, nearest, shown_value
+from stackyard.spec.reader import Document, read
+from stackyard.spec.rules import Finding
 
 PROJECT_FILE = "project.yaml"
 _STACK_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -62,31 +65,55 @@ def load(stack_file: Path) -> StackSpec:
     """Reads and checks a stack's file and its project. Raises SpecError with every problem of both."""
     file = stack_file.absolute()
     document = read(file)
-    found = list(document.problems)
+    found, leaked = list(document.problems), leaks.problems(document)
     if not _STACK_NAME.fullmatch(file.stem):
         rule, remedy = "the file's name is the stack's name", "use lower-case letters, digits and dashes, at most 31"
         found.append(Problem("stack-name", Origin(file, 1), rule, remedy, shown_value(file.stem)))
-    if not isinstance(document.tree, dict):
-        raise SpecError(found)
-    environment = _checked(EnvironmentSpec, document.tree, document.origin, found)
-    folder = _project_folder(document, found)
-    if folder is None:
-        raise SpecError(_ordered(found))
-    project_document = read(folder / PROJECT_FILE)
-    found += project_document.problems
-    project, origins = None, {}
-    if isinstance(project_document.tree, dict):
-        tree, origins = layers.merged(project_document, document)
-        project = _checked(ProjectSpec, tree, lambda keys: layers.origin(origins, keys), found)
-    if found or project is None or environment is None:
-        raise SpecError(_ordered(found))
+    environment, folder, project, origins = None, None, None, {}
+    if isinstance(document.tree, dict):
+        environment = _checked(EnvironmentSpec, document.tree, document.origin, found)
+        folder = _project_folder(document, found)
+    if folder is not None:
+        project_document = read(folder / PROJECT_FILE)
+        found += project_document.problems
+        leaked += leaks.problems(project_document)
+        if isinstance(project_document.tree, dict):
+            project, origins = _project(project_document, document, folder, found)
+    if found or leaked or project is None or environment is None or folder is None:
+        everything = [*leaked, *leaks.silenced(found, leaked)]
+        raise SpecError(sorted(everything, key=lambda each: (each.file != file, str(each.file), each.line)))
     checkout = _checkout(file.parent) or (file.parent.parent if file.parent.name == "stacks" else file.parent)
     return StackSpec(file.stem, file, checkout, project, folder, environment, MappingProxyType(origins))
 
 
-def _checked(model: type[Spec], tree: Any, locate: Any, found: list[Problem]) -> Any:
+def _project(
+    document: Document, environment: Document, folder: Path, found: list[Problem]
+) -> tuple[ProjectSpec | None, dict[Keys, Origin]]:
+    """The project with its overrides, or None with everything that is wrong with it added to `found`."""
+    tree, origins = layers.merged(document, environment)
+    project = _checked(ProjectSpec, tree, lambda keys: layers.origin(origins, keys), found)
+    sections: dict[str, Any] = {"target": environment.tree.get("target")}
+    for name, each in ProjectSpec.model_fields.items():
+        if project is not None:
+            sections[name] = getattr(project, name)
+        elif isinstance(each.annotation, type) and issubclass(each.annotation, Spec):
+            with contextlib.suppress(ValidationError):  # told already, by the whole
+                sections[name] = each.annotation.model_validate(tree.get(name, {}))
+    broken = itertools.chain(rules.findings(sections), functions.findings(folder, sections))
+    found.extend(_problem(finding, origins) for finding in itertools.islice(broken, AT_MOST + 1))
+    return project, origins
+
+
+def _problem(finding: Finding, origins: Mapping[Keys, Origin]) -> Problem:
+    keys = finding.keys if finding.keys in origins or finding.instead is None else finding.instead
+    value = None if finding.value is None else shown_value(finding.value)
+    origin = layers.origin(origins, keys)
+    return Problem(finding.code, origin, finding.rule, finding.remedy, value, finding.suggestion)
+
+
+def _checked(model: type[Spec], tree: Any, locate: Callable[[Keys], Origin], found: list[Problem]) -> Any:
     """The validated model, or None with its problems added; places already refused are not mentioned again."""
-    refused = {problem.origin.keys for problem in found}
+    refused = {problem.origin.keys for problem in found if problem.origin.keys}
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -113,9 +140,7 @@ def _checkout(start: Path) -> Path | None:
     return next((each for each in (start, *start.parents) if (each / "Pulumi.yaml").is_file()), None)
 
 
-def _ordered(found: list[Problem]) -> Iterator[Problem]:
-    yield from sorted(found, key=lambda each: (str(each.file), each.line))
-
-
-def _refused(code: str, place: Path, rule: str, remedy: str, value: str | None = None, near: str | None = None) -> SpecError:
+def _refused(
+    code: str, place: Path, rule: str, remedy: str, value: str | None = None, near: str | None = None
+) -> SpecError:
     return SpecError([Problem(code, Origin(place, 1), rule, remedy, value, near)])

@@ -79,5 +79,7 @@ Duration = Annotated[float, BeforeValidator(_seconds), WithJsonSchema({"type": "
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": f"^{SIZE}$"})]
 """Bytes as an int; written with a unit (`64KiB`)."""
 
-Day = Annotated[dt.date, BeforeValidator(day), WithJsonSchema({"type": "string", "format": "date", "pattern": f"^{DAY}$"})]
+Day = Annotated[
+    dt.date, BeforeValidator(day), WithJsonSchema({"type": "string", "format": "date", "pattern": f"^{DAY}$"})
+]
 """A calendar day, UTC; written as `2013-01-31`."""

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import Tag, ValidationError
 
 from stackyard.spec.models import SOURCES, Spec
+from stackyard.spec.names import Column, FunctionPath, Name, SecretName
 from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, nearest, shown_value
 
 _CHOICE = re.compile(r"'([^']*)'")
-_PLURALS = {
+_TYPES = {
     "string_type": ("must be text", "quote it"),
     "int_type": ("must be a whole number", "write it without quotes and without a fraction"),
     "int_from_float": ("must be a whole number", "leave out the fraction"),
@@ -28,12 +29,18 @@ _PLURALS = {
     "finite_number": ("must be a finite number", "write a number"),
     "invalid_key": ("a field's name must be text", "quote it"),
 }
-_PATTERNS = {
-    "Name": ("must be a name", "use lower-case letters, digits and dashes, a letter first, at most 31"),
-    "Column": ("must be a column's name", "use letters, digits and underscores, no digit first, at most 63"),
-    "FunctionPath": ("must name a function", "write `module:function`, both of the project's folder"),
-    "SecretName": ("must be the name of a secret, not its value", "write it in capitals, for example `DB_PASSWORD`"),
-}
+_PATTERNS: tuple[Any, ...] = (
+    (Name, ("must be a name", "use lower-case letters, digits and dashes, a letter first, at most 31")),
+    (Column, ("must be a column's name", "use letters, digits and underscores, no digit first, at most 63")),
+    (FunctionPath, ("must name a function", "write `module:function`, both of the project's folder")),
+    (
+        SecretName,
+        (
+            "must be the name of a secret, not its value",
+            "write a name in capitals and run `pulumi config set --secret NAME`",
+        ),
+    ),
+)
 
 
 def problems(error: ValidationError, model: type[Spec], locate: Callable[[Keys], Origin]) -> Iterator[Problem]:
@@ -59,7 +66,14 @@ def _problem(mistake: Any, origin: Origin, owner: Any) -> Problem:
         return Problem("no-value", origin, "has no value", "write one, or leave the field out")
     if kind == "literal_error":
         choices = _CHOICE.findall(context["expected"])
-        return Problem("choice", origin, "is not one of the choices", f"write {_listed(choices, 'or')}", shown, nearest(value, choices))
+        return Problem(
+            "choice",
+            origin,
+            "is not one of the choices",
+            f"write {_listed(choices, 'or')}",
+            shown,
+            nearest(value, choices),
+        )
     if kind == "string_pattern_mismatch":
         rule, remedy = _pattern(context["pattern"])
         return Problem("pattern", origin, rule, remedy, shown)
@@ -69,7 +83,7 @@ def _problem(mistake: Any, origin: Origin, owner: Any) -> Problem:
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
         return Problem("range", origin, f"must be {words} {context[name]}", "choose another value", shown)
-    rule, remedy = _PLURALS.get(kind, (f"is not valid ({kind})", "see the schema of the spec"))
+    rule, remedy = _TYPES.get(kind, (f"is not valid ({kind})", "see the schema of the spec"))
     return Problem("type", origin, rule, remedy, shown)
 
 
@@ -97,10 +111,8 @@ def _sentence(said: str) -> tuple[str, str]:
 
 
 def _pattern(pattern: str) -> tuple[str, str]:
-    import stackyard.spec.models as models
-
-    for name, words in _PATTERNS.items():
-        if any(getattr(each, "pattern", None) == pattern for each in getattr(models, name).__metadata__):
+    for kind, words in _PATTERNS:
+        if any(getattr(each, "pattern", None) == pattern for each in kind.__metadata__):
             return words
     return f"does not match {pattern}", "choose another value"
 
@@ -124,7 +136,7 @@ def _trace(model: type[Spec], loc: tuple[int | str, ...]) -> tuple[Keys, Any]:
     kind: Any = model
     owner: Any = model
     for step in loc:
-        kind = _bare(kind, keep_tags=True)
+        kind = _bare(kind)
         branches = _tags(kind)
         if step in branches and isinstance(step, str):
             kind = owner = branches[step]
@@ -152,7 +164,7 @@ def _tags(kind: Any) -> dict[str, Any]:
     return found
 
 
-def _bare(kind: Any, keep_tags: bool) -> Any:
+def _bare(kind: Any) -> Any:
     """A type without its annotations and without `| None`."""
     while True:
         if hasattr(kind, "__metadata__"):
