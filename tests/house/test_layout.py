@@ -69,7 +69,7 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine(pattern: re.P
 
 def test_every_package_of_the_lock_has_hashes_and_none_an_address() -> None:
     text = (ROOT / "requirements.lock").read_text()
-    packages = re.split(r"^(?=\S)", text, flags=re.M)[1:]
+    packages = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
     assert len(packages) > 100
     assert "://" not in text
     assert [package.splitlines()[0] for package in packages if "--hash=sha256:" not in package] == []
@@ -77,7 +77,7 @@ def test_every_package_of_the_lock_has_hashes_and_none_an_address() -> None:
 
 def test_the_tools_import_nothing_of_the_product_nor_the_product_the_tools() -> None:
     imported = {
-        path: set(re.findall(r"^\s*(?:from|import) (\w+)", text_of(path), re.M))
+        path: set(re.findall(r"^\s*(?:from|import) (\w+)", text_of(path), re.MULTILINE))
         for path in tracked()
         if path.suffix == ".py"
     }
@@ -97,6 +97,6 @@ def test_what_runs_before_set_up_needs_the_standard_library_only() -> None:
     names = {
         name
         for path in (ROOT / "tools" / "machine").glob("*.py")
-        for name in re.findall(r"^\s*(?:from|import) (\w+)", text_of(path), re.M)
+        for name in re.findall(r"^\s*(?:from|import) (\w+)", text_of(path), re.MULTILINE)
     }
     assert names <= sys.stdlib_module_names | {"machine"}
