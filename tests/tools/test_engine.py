@@ -161,9 +161,8 @@ def test_the_pins_and_the_source_of_this_checkout_are_at_least_the_oldest_tested
 
 def test_a_killed_make_leaves_no_half_made_target(tmp_path: Path) -> None:
     target = tmp_path / "made"
-    with pytest.raises(RuntimeError), places.made_whole(target) as part:
-        (part / "half").touch()
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), places.made_whole(target) as part:
+        (part / "no folder" / "half").touch()
     leftover = tmp_path / ".made-killed"
     (leftover / "read-only").mkdir(parents=True)
     (leftover / "read-only" / "file").touch()

@@ -24,13 +24,10 @@ _VERSION_VARIABLE = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 
 def version() -> str:
     """The engine's version: the one that go.mod requires."""
-    found = re.search(
-        r"^require github\.com/pulumi/pulumi/pkg/v3 (v\S+)",
-        (MODULE / "go.mod").read_text(),
-        re.MULTILINE,
-    )
+    text = (MODULE / "go.mod").read_text()
+    found = re.search(r"^(?:require )?\s*github\.com/pulumi/pulumi/pkg/v3 (v\S+)", text, re.M)
     if not found:
-        say.stop(f"{MODULE / 'go.mod'} does not require pulumi/pkg/v3 on a line of its own.")
+        say.stop(f"{MODULE / 'go.mod'} does not require github.com/pulumi/pulumi/pkg/v3.")
     return found[1]
 
 
