@@ -25,7 +25,7 @@ _VERSION_VARIABLE = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 def version() -> str:
     """The engine's version: the one that go.mod requires."""
     text = (MODULE / "go.mod").read_text()
-    found = re.search(r"^(?:require )?\s*github\.com/pulumi/pulumi/pkg/v3 (v\S+)", text, re.M)
+    found = re.search(r"^(?:require )?\s*github\.com/pulumi/pulumi/pkg/v3 (v\S+)", text, re.MULTILINE)
     if not found:
         say.stop(f"{MODULE / 'go.mod'} does not require github.com/pulumi/pulumi/pkg/v3.")
     return found[1]
