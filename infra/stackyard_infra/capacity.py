@@ -71,7 +71,7 @@ def shortages(needs: Sequence[Need], machine: Machine) -> list[Shortage]:
         )
     if machine.disk_available < 2 * GIB:
         found.append(
-            Shortage(f"disk: 2 GiB are needed and {machine.disk_available / GIB:.1f} GiB are free in the store's folder")
+            Shortage(f"disk: 2 GiB are needed and {machine.disk_available / GIB:.1f} GiB are free in the checkout")
         )
     if machine.shm < 128 * MIB:
         found.append(Shortage(f"/dev/shm holds {machine.shm // MIB} MiB and Ray needs 128 MiB: enlarge it"))

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
-from stackyard.cli.app import JsonOption, StackOption
-from stackyard.cli.failures import Failure
-from stackyard.cli.stack import checkout, spec
 
+from stackyard.spec import SpecError, StackSpec, find_stack, load
 from stackyard_infra import capacity
+
+FAILED, INVALID_SPEC = 1, 3
 
 
 def register(app: typer.Typer) -> None:
@@ -26,27 +27,39 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    stack: StackOption = "local",
-    as_json: JsonOption = False,
+    stack: Annotated[str, typer.Option("--stack", "-s", help="The stack, a file stacks/<stack>.yaml.")] = "local",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")] = False,
     data: Annotated[bool, typer.Option(help="Also read the data and check every row.")] = True,
 ) -> None:
     """Is the spec sound, is the data, what will run, and will it fit this machine. Changes nothing."""
-    found = spec(stack)
-    facts: dict[str, Any] = {"stack": stack, "target": found.environment.target, "project": found.project.name}
-    needs = capacity.local_needs(found.project)
-    machine = this_machine(checkout())
-    facts["runs"] = [vars(need) for need in needs]
-    facts["machine"] = vars(machine)
-    facts["shortages"] = [shortage.sentence for shortage in capacity.shortages(needs, machine)]
-    facts["data"] = _data(found) if data else None
+    try:
+        spec = load(find_stack(stack, Path.cwd()))
+    except SpecError as error:
+        _end(str(error), INVALID_SPEC)
+    facts = facts_of(spec, this_machine(spec.checkout))
+    if not as_json:
+        _show(facts)
+    if data:
+        facts["data"] = _data(spec, stack, as_json=as_json)
     if as_json:
         print(json.dumps(facts, indent=2))
-    else:
-        _show(facts, needs)
     if facts["shortages"]:
-        raise Failure("it will not fit: " + "; ".join(facts["shortages"]))
-    if facts["data"] and facts["data"]["violations"]:
-        raise Failure(f"the data breaks {len(facts['data']['violations'])} rules of the spec")
+        _end("stackyard: it will not fit. " + "\n".join(facts["shortages"]), FAILED)
+    if data and facts["data"] is None:
+        _end("stackyard: the data is not as the spec says, so nothing was started", FAILED)
+
+
+def facts_of(spec: StackSpec, machine: capacity.Machine) -> dict[str, Any]:
+    """What will run on `machine`, as plain data."""
+    needs = capacity.local_needs(spec.project)
+    return {
+        "stack": spec.name,
+        "target": spec.environment.target,
+        "project": spec.project.name,
+        "runs": [vars(need) for need in needs],
+        "machine": vars(machine),
+        "shortages": [shortage.sentence for shortage in capacity.shortages(needs, machine)],
+    }
 
 
 def this_machine(folder: Path) -> capacity.Machine:
@@ -60,40 +73,39 @@ def this_machine(folder: Path) -> capacity.Machine:
     )
 
 
-def _data(found: Any) -> dict[str, Any]:
-    from stackyard.data import checks, sources
-    from stackyard.data.problems import DataError
-
-    started = time.perf_counter()
-    try:
-        frame = sources.read(found.project.data, found.project_folder, None)
-    except DataError as error:
-        raise Failure(str(error)) from None
-    violations = checks.violations(frame, found.project.data)
-    return {
-        "rows": frame.height,
-        "columns": frame.width,
-        "seconds": round(time.perf_counter() - started, 2),
-        "violations": [vars(violation) for violation in violations],
-        "table": violations,
-    }
+def _data(spec: StackSpec, stack: str, *, as_json: bool) -> dict[str, Any] | None:
+    """What the platform's own check says, run as a process; None when it found something wrong, which it then told."""
+    command = [str(Path(sys.executable).parent / "stackyard"), "data", "check", "-s", stack]
+    done = subprocess.run(
+        [*command, "--json"] if as_json else command,
+        cwd=spec.checkout,
+        stdout=subprocess.PIPE if as_json else None,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        return None
+    return json.loads(done.stdout) if as_json else {}
 
 
-def _show(facts: dict[str, Any], needs: list[capacity.Need]) -> None:
+def _show(facts: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(f"project {facts['project']}, stack {facts['stack']}, target {facts['target']}")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("what will run", "", "memory, at most"):
         table.add_column(heading, header_style="dim")
-    for need in needs:
-        table.add_row(need.name, need.what, f"{need.memory // capacity.MIB} MiB" + ("" if need.lasting else ", for a while"))
+    for need in facts["runs"]:
+        passing = "" if need["lasting"] else ", for a while"
+        table.add_row(need["name"], need["what"], f"{need['memory'] // capacity.MIB} MiB{passing}")
     console.print(table)
     machine = facts["machine"]
     console.print(
         f"this machine: {machine['cpus']} CPUs, {machine['memory_available'] / capacity.GIB:.1f} GiB memory free, "
-        f"{machine['disk_available'] / capacity.GIB:.0f} GiB disk free"
+        f"{machine['disk_available'] / capacity.GIB:.0f} GiB disk free",
+        soft_wrap=True,
     )
-    if facts["data"]:
-        console.print(
-            f"data: {facts['data']['rows']} rows, {facts['data']['columns']} columns, read in {facts['data']['seconds']} s"
-        )
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(code)

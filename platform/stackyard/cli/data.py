@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stackyard.cli.failures import Failure
-from stackyard.cli.stack import checkout, find, spec
+from stackyard.cli.stack import find, spec
 from stackyard.data import checks, snapshots, sources
+from stackyard.data.errors import DataError
 from stackyard.store.objects import Store
 
 
@@ -18,7 +19,7 @@ def check(stack: str, *, as_json: bool) -> None:
     found = spec(stack)
     try:
         frame = sources.read(found.project.data, found.project_folder, None)
-    except snapshots.DataError as error:
+    except DataError as error:
         raise Failure(str(error)) from None
     violations = checks.violations(frame, found.project.data)
     if as_json:
@@ -26,7 +27,7 @@ def check(stack: str, *, as_json: bool) -> None:
     elif violations:
         Console(stderr=True).print(checks.table(violations))
     else:
-        print(f"{frame.height} rows, {frame.width} columns: as {checkout().name}'s spec says")
+        print(f"data: {frame.height} rows, {frame.width} columns, all as the spec says")
     if violations:
         raise Failure(f"{len(violations)} violations in {frame.height} rows")
 

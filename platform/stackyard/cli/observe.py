@@ -37,7 +37,7 @@ class Traffic:
 def processes(card: StackCard) -> list[dict[str, Any]]:
     """Each expected process: state, pid, age in seconds, memory in bytes, log."""
     living: dict[str, psutil.Process] = {}
-    for process in psutil.process_iter(["create_time", "status"]):
+    for process in psutil.process_iter(["status"]):
         try:
             tags = process.environ()
         except psutil.Error:
@@ -45,8 +45,7 @@ def processes(card: StackCard) -> list[dict[str, Any]]:
         if tags.get("STACKYARD_STACK_ID") != card.stack_id or process.info["status"] == psutil.STATUS_ZOMBIE:
             continue
         name = tags.get("STACKYARD_PROCESS", "")
-        oldest = living.get(name)
-        if oldest is None or process.info["create_time"] < oldest.info["create_time"]:  # pyright: ignore
+        if name not in living or process.create_time() < living[name].create_time():
             living[name] = process
     return [_process(entry.name, entry.log, living.get(entry.name)) for entry in card.processes]
 

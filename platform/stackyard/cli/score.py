@@ -32,6 +32,7 @@ def run(file: Path | None, stack: str, *, as_json: bool, example: int, window: s
         return _example(card, example, as_json)
     for answer in _ask(card, _rows(file)):
         print(json.dumps(answer))
+    return None
 
 
 def _example(card: StackCard, count: int, as_json: bool) -> None:
@@ -112,7 +113,9 @@ def _evaluate(card: StackCard, stack: str, window: str, as_json: bool) -> None:
     try:
         span = WindowSpec.model_validate_json(json.dumps({"start": start, "end": end}))
     except ValueError:
-        raise Failure(f"--window {window}: two dates, the second excluded, for example 2013-03-01:2013-04-01", USAGE) from None
+        raise Failure(
+            f"--window {window}: two dates, the second excluded, for example 2013-03-01:2013-04-01", USAGE
+        ) from None
     store, found = Store.open(card.store), spec(stack)
     release = releases.newest(store, card.model, card.public_keys)
     if release is None:
@@ -125,4 +128,6 @@ def _evaluate(card: StackCard, stack: str, window: str, as_json: bool) -> None:
         return
     Console().print(f"bundle {release.champion[:12]} on {start} to {end} (excluded)", highlight=False)
     for name, value in figures.items():
-        Console().print(f"  {name:12} {value:.4f}" if isinstance(value, float) else f"  {name:12} {value}", highlight=False)
+        Console().print(
+            f"  {name:12} {value:.4f}" if isinstance(value, float) else f"  {name:12} {value}", highlight=False
+        )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stackyard.cli.failures import INVALID_SPEC, Failure
+
+if TYPE_CHECKING:
+    from stackyard.spec import StackSpec
 
 
 class ProcessCard(BaseModel):
@@ -44,7 +48,9 @@ def find(stack: str) -> StackCard:
     except FileNotFoundError:
         raise Failure(f"stack {stack} is not up: `make up`, or `pulumi up -s {stack}`") from None
     except ValidationError as error:
-        raise Failure(f"{path} is not a stack's card ({error.error_count()} problems): `pulumi up -s {stack}`") from None
+        raise Failure(
+            f"{path} is not a stack's card ({error.error_count()} problems): `pulumi up -s {stack}`"
+        ) from None
 
 
 def checkout() -> Path:
@@ -56,11 +62,11 @@ def checkout() -> Path:
     raise Failure("no Pulumi.yaml here or above: run this inside the checkout")
 
 
-def spec(stack: str):  # noqa: ANN201  (StackSpec; imported late, for a quick start)
+def spec(stack: str) -> StackSpec:
     """The spec of `stack`. Raises Failure, exit code 3, with every problem on a line of its own."""
-    from stackyard.spec import SpecError, load
+    from stackyard.spec import SpecError, find_stack, load
 
     try:
-        return load(checkout() / "stacks" / f"{stack}.yaml")
+        return load(find_stack(stack, Path.cwd()))
     except SpecError as error:
-        raise Failure("the spec has problems\n" + "\n".join(map(str, error.problems)), INVALID_SPEC) from None
+        raise Failure(str(error), INVALID_SPEC) from None

@@ -33,6 +33,7 @@ def run(stack: str, *, as_json: bool, watch: bool, wait: bool) -> None:
         Console().print(render(facts))
     if facts["problems"]:
         raise SystemExit(1)
+    return None
 
 
 def gather(card: StackCard) -> dict[str, Any]:
@@ -171,7 +172,9 @@ def _replicas(facts: dict[str, Any]) -> RenderableType:
     ready = [str(replica["port"]) for replica in facts["replicas"] if replica["ready"]]
     line = f"replicas  {len(ready)} ready of {len(facts['replicas'])} up (ports {', '.join(ready) or 'none'})"
     if traffic.get("per_second") is not None:
-        line += f"\ntraffic   {traffic['per_second']:.1f}/s, {traffic['total']:.0f} in all, {traffic['errors']:.0f} errors"
+        line += (
+            f"\ntraffic   {traffic['per_second']:.1f}/s, {traffic['total']:.0f} in all, {traffic['errors']:.0f} errors"
+        )
     if traffic.get("p50") is not None:
         line += f"; half under {_milliseconds(traffic['p50'])}, 99 % under {_milliseconds(traffic['p99'])}"
     return Text(line)
@@ -188,5 +191,3 @@ def _decisions(facts: dict[str, Any]) -> RenderableType:
     for decision in facts["decisions"][:5]:
         table.add_row(decision["since"], decision["kind"], decision["reason"])
     return table
-
-

@@ -44,9 +44,7 @@ def main(path: str) -> int:
     journal = Journal(settings.database)
     journal.migrate()
     runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder))
-    reconciler = Reconciler(
-        settings, store=Store.open(settings.store), journal=journal, runs=runs, clock=SystemClock()
-    )
+    reconciler = Reconciler(settings, store=Store.open(settings.store), journal=journal, runs=runs, clock=SystemClock())
     log.info("started", stack=settings.stack, model=settings.model)
     while not stop.is_set():
         try:

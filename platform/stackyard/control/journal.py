@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import sqlalchemy.event
 from alembic import command
 from alembic.config import Config as AlembicSettings
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -117,7 +118,7 @@ def _engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url)
     if engine.dialect.name == "sqlite":
 
-        @sa.event.listens_for(engine, "connect")
+        @sqlalchemy.event.listens_for(engine, "connect")
         def _prepare(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA busy_timeout=5000")

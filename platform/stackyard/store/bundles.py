@@ -28,7 +28,7 @@ class BundleError(Exception):
 
 
 def publish(store: Store, files: dict[str, bytes], facts: dict[str, Any]) -> str:
-    """Store `files` and a manifest holding `facts`; returns the bundle's digest. Repeatable: same input, same digest."""
+    """Store `files` and a manifest holding `facts`; returns its digest. Same input, same digest."""
     for name in files:
         _check_name(name)
     listing = {name: {"sha256": sha256(data), "size": len(data)} for name, data in sorted(files.items())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -43,20 +44,16 @@ def read_private(path: Path) -> bytes:
 def ensure_signing_key(path: Path) -> Ed25519PrivateKey:
     """The ed25519 key at `path` (32 raw bytes), made when absent."""
     if not path.exists():
-        try:
+        with contextlib.suppress(FileExistsError):
             write_private(path, Ed25519PrivateKey.generate().private_bytes_raw())
-        except FileExistsError:
-            pass
     return Ed25519PrivateKey.from_private_bytes(read_private(path))
 
 
 def ensure_token(path: Path) -> str:
     """The random token at `path` (64 hex digits), made when absent."""
     if not path.exists():
-        try:
+        with contextlib.suppress(FileExistsError):
             write_private(path, secrets.token_hex(32).encode())
-        except FileExistsError:
-            pass
     return read_private(path).decode().strip()
 
 
