@@ -10,7 +10,7 @@ import pulumi
 from stackyard.spec import StackSpec
 from stackyard_infra.manifests.environment import environment
 from stackyard_infra.manifests.places import Places
-from stackyard_infra.manifests.processes import port_names
+from stackyard_infra.manifests.processes import PORTS
 from stackyard_infra.resources import Keys, Ports, Process, Site, Supervisor
 
 
@@ -25,7 +25,7 @@ class Supervision(pulumi.ComponentResource):
         self.site = Site("site", site=site, opts=pulumi.ResourceOptions(parent=self))
         on_site = pulumi.ResourceOptions(parent=self, depends_on=[self.site])
         self.keys = Keys("keys", site=site, keep=spec.environment.store.keep, opts=on_site)
-        self.ports = Ports("ports", site=site, names=port_names(spec), clusters=["serving", "training"], opts=on_site)
+        self.ports = Ports("ports", site=site, names=PORTS, clusters=["serving", "training"], opts=on_site)
         shared = self.keys.token_path.apply(lambda path: environment(self.places, path))
         self.supervisor = Supervisor(
             "supervisor",

@@ -17,28 +17,16 @@ Plain = dict[str, Any]
 Numbers = Mapping[str, int]
 
 REPLICA_PORTS = 16
-"""Ports that replicas take turns on, unless the spec may need more: twice the most replicas, for surge."""
+"""Ports that replicas take turns on: twice the most replicas that a local stack may have, for surge."""
 
 RAY_PORTS = ("gcs", "dashboard", "agent_http", "agent_grpc", "client", "metrics", "node_manager", "object_manager")
 RAY_PORTS += ("runtime_env_agent", "dashboard_metrics", "autoscaler_metrics")
 """The ports that each Ray head would else choose by itself or share with its neighbours."""
 
 
-def port_names(spec: StackSpec) -> list[str]:
-    """Every port the stack needs, by name."""
-    fixed = ["predict", "haproxy-metrics", "metrics", "mlflow"]
-    return [*fixed, *(f"serving-{name}" for name in RAY_PORTS), *replica_names(spec)]
-
-
-def replica_names(spec: StackSpec) -> list[str]:
-    """The names of the replicas' ports."""
-    count = max(REPLICA_PORTS, 2 * spec.project.serving.replicas.max)
-    return [f"replica-{number:02}" for number in range(count)]
-
-
-def replica_ports(spec: StackSpec, ports: Numbers) -> list[int]:
-    """The replicas' ports."""
-    return [ports[name] for name in replica_names(spec)]
+REPLICAS = [f"replica-{number:02}" for number in range(REPLICA_PORTS)]
+PORTS = ["predict", "haproxy-metrics", "metrics", "mlflow", *(f"serving-{name}" for name in RAY_PORTS), *REPLICAS]
+"""Every port of a stack, by name."""
 
 
 def mlflow(places: Places, ports: Numbers) -> Plain:
@@ -90,7 +78,7 @@ def metrics(spec: StackSpec, places: Places, ports: Numbers, keys: Plain) -> Pla
         "stack": places.stack,
         "model": spec.project.name,
         "port": ports["metrics"],
-        "replica_ports": replica_ports(spec, ports),
+        "replica_ports": [ports[name] for name in REPLICAS],
         "haproxy_metrics": f"http://127.0.0.1:{ports['haproxy-metrics']}/metrics",
         "store": str(places.store),
         "trusted_keys": keys["public_keys"],
@@ -112,7 +100,7 @@ def serving(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[
         "node_address": addresses["serving"],
         "ports": {name: ports[f"serving-{name}"] for name in RAY_PORTS},
         "token_path": keys["token_path"],
-        "replica_ports": replica_ports(spec, ports),
+        "replica_ports": [ports[name] for name in REPLICAS],
         "serving": spec.project.serving.model_dump(mode="json"),
         "log_folder": str(places.state / "logs"),
         "ready_file": str(places.runtime / "serving.ready"),
@@ -127,7 +115,7 @@ def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
     settings = {
         "port": ports["predict"],
         "metrics_port": ports["haproxy-metrics"],
-        "replica_ports": replica_ports(spec, ports),
+        "replica_ports": [ports[name] for name in REPLICAS],
         "socket": str(places.runtime / "haproxy.sock"),
         "body_limit": limits.body_limit,
         "deadline": limits.deadline,
@@ -151,7 +139,7 @@ def card(spec: StackSpec, places: Places, ports: Numbers, keys: Plain, processes
         "addresses": addresses_for_people(ports),
         "processes": [{"name": name, "log": places.log(name)} for name in processes],
         "supervisor_socket": places.socket,
-        "replica_ports": replica_ports(spec, ports),
+        "replica_ports": [ports[name] for name in REPLICAS],
         "database": places.database,
     }
 

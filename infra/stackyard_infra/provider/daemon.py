@@ -204,6 +204,7 @@ class _UnixTransport(xmlrpc.client.Transport):
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("supervisor")
+        self._connection = host, connection  # where the base class looks for what to close
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(LONGEST_ANSWER)
         connection.sock.connect(self._path)

@@ -1,0 +1,251 @@
+"""The whole plan of a local stack: kept as a golden file, its rules asserted in code as well.
+
+`STACKYARD_REGENERATE=1 pytest tests/infra/test_local_plan.py` writes the file anew; never where CI is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks, rpc
+
+from stackyard.spec import SpecError, StackSpec, load
+from stackyard_infra import program
+from stackyard_infra.components import code
+from stackyard_infra.manifests import processes
+from stackyard_infra.manifests.places import Places
+
+GOLDEN = Path(__file__).with_name("golden") / "local.json"
+PROJECT = """\
+name: {name}
+task: {{type: binary, label: late}}
+data:
+  source: {{python: "rows:rows"{secrets}}}
+  time: at
+  window: {{start: 2024-01-01, end: 2024-02-01}}
+  columns:
+    at: {{type: datetime, known: before}}
+    distance: {{type: float, known: before}}
+    late: {{type: boolean, known: after}}
+features: {{function: "rows:features"}}
+serving: {{replicas: {{min: 2, max: {most}}}}}
+"""
+Registered = dict[str, dict[str, Any]]
+
+
+class Recorder(mocks.MockMonitor):
+    """An engine that remembers what the program registers, and whom each resource waits for."""
+
+    def __init__(self, answers: mocks.Mocks) -> None:
+        super().__init__(answers)
+        self.registered: Registered = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 (the engine's name)
+        if request.type != "pulumi:pulumi:Stack":
+            self.registered[request.name] = {
+                "type": request.type,
+                "parent": request.parent.rpartition("::")[2],
+                "waits_for": sorted({urn.rpartition("::")[2] for urn in request.dependencies}),
+                "inputs": rpc.deserialize_properties(request.object),
+            }
+        return super().RegisterResource(request)
+
+
+class Provider(mocks.Mocks):
+    """Answers as the provider would on a machine with nothing on it."""
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        raise AssertionError("the program asks the engine nothing")
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        outputs: dict[str, Any] = {}
+        if args.typ.endswith(":Ports"):
+            outputs = {"ports": {name: 20_001 + n for n, name in enumerate(args.inputs["names"])}, "taken": []}
+            outputs["addresses"] = {name: f"127.0.0.{n + 2}" for n, name in enumerate(args.inputs["clusters"])}
+        if args.typ.endswith(":Keys"):
+            folder = f"{args.inputs['site']['state']}/keys"
+            outputs = {
+                "public_keys": ["PUBLIC"],
+                "signing_key": f"{folder}/release-key",
+                "token_path": f"{folder}/ray-token",
+            }
+        return f"{args.name}-id", {**args.inputs, **outputs}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Callable[..., StackSpec]:
+    """`stack(most=4, secrets=(), store="")`: the spec of a checkout that holds nothing else."""
+
+    def made(*, most: int = 4, secrets: tuple[str, ...] = (), store: str = "", name: str = "toy") -> StackSpec:
+        checkout = tmp_path / "checkout"
+        shutil.rmtree(checkout, ignore_errors=True)
+        for folder in ("stacks", "examples/toy"):
+            (checkout / folder).mkdir(parents=True)
+        (checkout / "Pulumi.yaml").write_text("name: stackyard\n")
+        wanted = f", secrets: [{', '.join(secrets)}]" if secrets else ""
+        (checkout / "examples/toy/project.yaml").write_text(PROJECT.format(name=name, most=most, secrets=wanted))
+        (checkout / "examples/toy/rows.py").write_text("def rows(): ...\ndef features(): ...\n")
+        (checkout / "stacks/local.yaml").write_text(f"project: ../examples/toy\ntarget: local\n{store}")
+        return load(checkout / "stacks/local.yaml")
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def own_loop() -> Iterator[None]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    pulumi.runtime.set_all_config({})
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def plan(spec: StackSpec) -> Registered:
+    """Everything that the program registers for `spec`, by name."""
+    answers = Provider()
+    recorder = Recorder(answers)
+    mocks.set_mocks(answers, project="stackyard", stack="local", monitor=recorder)
+
+    @pulumi.runtime.test
+    def run() -> None:
+        program.build(spec)
+
+    run()
+    return recorder.registered
+
+
+def neutral(registered: Registered, spec: StackSpec) -> str:
+    """The plan as text, without what differs from machine to machine and from commit to commit."""
+    places = Places.of(spec)
+    text = json.dumps(registered, indent=1, sort_keys=True)
+    for found, name in ((places.checkout, "CHECKOUT"), (places.runtime, "RUNTIME"), (places.stack_id, "STACK-ID")):
+        text = text.replace(str(found), name)
+    text = re.sub(r'"version": "[0-9a-f]{12}"', '"version": "CODE"', text)
+    return re.sub(r'"version": "(\S+) [\d.]+"', r'"version": "\1"', text) + "\n"
+
+
+def settings(registered: Registered, name: str) -> dict[str, Any]:
+    return json.loads(registered[name]["inputs"]["files"]["settings.json"])
+
+
+def test_the_plan_of_a_local_stack_is_the_one_we_know(stack: Callable[..., StackSpec]):
+    spec = stack()
+    text = neutral(plan(spec), spec)
+    if os.environ.get("STACKYARD_REGENERATE"):
+        assert not os.environ.get("CI"), "a golden file is made by a person who reads the difference, never by CI"
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text(), "the plan changed; if that is meant: STACKYARD_REGENERATE=1, and read the diff"
+
+
+def test_everything_is_made_after_the_site_and_so_deleted_before_it(stack: Callable[..., StackSpec]):
+    registered = plan(stack())
+    for name, resource in registered.items():
+        if resource["type"].startswith("stackyard:index:") and name != "site":
+            seen, todo = set(), {name}
+            while todo:
+                one = todo.pop()
+                seen.add(one)
+                todo |= set(registered[one]["waits_for"]) - seen
+            assert "site" in seen, f"{name} may outlive the site"
+
+
+def test_every_process_waits_for_the_supervisor_and_for_no_other_process(stack: Callable[..., StackSpec]):
+    registered = plan(stack())
+    running = {name for name, resource in registered.items() if resource["type"].endswith(":Process")}
+    assert running == {"mlflow", "controller", "serving", "haproxy", "metrics"}
+    for name in running:
+        assert "supervisor" in registered[name]["waits_for"]
+        assert not running & set(registered[name]["waits_for"])
+
+
+def test_a_change_of_replica_counts_changes_one_process(stack: Callable[..., StackSpec]):
+    before, after = plan(stack(most=4)), plan(stack(most=6))
+    assert [name for name in before if before[name] != after[name]] == ["serving"]
+    assert before["serving"]["inputs"]["reload"] == "hup"
+    same = {"files"} ^ before["serving"]["inputs"].keys()
+    assert all(before["serving"]["inputs"][key] == after["serving"]["inputs"][key] for key in same)
+
+
+def test_everything_listens_and_is_asked_on_loopback(stack: Callable[..., StackSpec]):
+    text = json.dumps(plan(stack()))
+    assert "0.0.0.0" not in text and "--host" in text
+    assert set(re.findall(r"http://([\w.]+)", text)) == {"127.0.0.1"}
+
+
+def test_ports_are_used_once(stack: Callable[..., StackSpec]):
+    registered = plan(stack())
+    names = registered["ports"]["inputs"]["names"]
+    assert len(names) == len(set(names))
+    serving = settings(registered, "serving")
+    used = [*serving["ports"].values(), *serving["replica_ports"], settings(registered, "metrics")["port"]]
+    used += [settings(registered, "haproxy")["port"], settings(registered, "haproxy")["metrics_port"]]
+    assert len(used) == len(set(used)) == len(names) - 1, "each port but MLflow's is in one settings file"
+
+
+def test_there_are_ports_for_twice_the_most_replicas_that_the_spec_allows(stack: Callable[..., StackSpec]):
+    stack(most=processes.REPLICA_PORTS // 2)
+    with pytest.raises(SpecError, match=r"replicas\.max"):
+        stack(most=processes.REPLICA_PORTS // 2 + 1)
+
+
+def test_nothing_of_pulumi_is_in_an_environment_and_nothing_phones_home(stack: Callable[..., StackSpec]):
+    registered = plan(stack())
+    environment = registered["supervisor"]["inputs"]["environment"]
+    assert environment["RAY_AUTH_MODE"] == "token" and environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true" and environment["DO_NOT_TRACK"] == "1"
+    assert "PULUMI" not in json.dumps(registered)
+
+
+def test_the_controller_knows_nothing_of_serving(stack: Callable[..., StackSpec]):
+    assert "serving" not in settings(plan(stack()), "controller")["project"]
+
+
+def test_a_secret_goes_to_the_controller_alone_and_only_as_a_secret(stack: Callable[..., StackSpec]):
+    pulumi.runtime.set_all_config({"stackyard:TOKEN": "canary"}, ["stackyard:TOKEN"])
+    registered = plan(stack(secrets=("TOKEN",)))
+    assert [name for name, resource in registered.items() if "canary" in json.dumps(resource)] == ["controller"]
+    secret = registered["controller"]["inputs"].pop("secrets")
+    assert secret["value"] == {"TOKEN": "canary"} and rpc._special_secret_sig in secret.values()
+    assert "canary" not in json.dumps(registered["controller"])
+
+
+def test_a_secret_that_is_not_set_is_one_line_with_its_command(stack: Callable[..., StackSpec]):
+    with pytest.raises(pulumi.RunError, match=r"local.yaml.*TOKEN: is not set; pulumi config set --secret TOKEN"):
+        plan(stack(secrets=("TOKEN",)))
+
+
+def test_the_store_may_lie_elsewhere_and_need_not_be_kept(stack: Callable[..., StackSpec], tmp_path: Path):
+    registered = plan(stack(store="store: {path: ../../elsewhere, keep: false}\n"))
+    assert registered["artifacts"]["inputs"]["path"] == str(tmp_path / "elsewhere")
+    assert not any(registered[name]["inputs"]["keep"] for name in ("artifacts", "database", "registry-folder", "keys"))
+
+
+def test_two_stacks_and_two_checkouts_have_ids_of_their_own(stack: Callable[..., StackSpec], tmp_path: Path):
+    spec = stack()
+    other = StackSpec(**{**vars(spec), "name": "dev"})
+    moved = StackSpec(**{**vars(spec), "checkout": tmp_path / "other"})
+    ids = {Places.of(each).stack_id for each in (spec, other, moved)}
+    assert len(ids) == 3 and all(re.fullmatch(r"[0-9a-f]{8}", each) for each in ids)
+
+
+def test_a_process_restarts_after_an_upgrade_of_its_own_code_and_not_of_others(tmp_path: Path):
+    for area in ("spec", "serving", "control"):
+        (tmp_path / area).mkdir()
+        (tmp_path / area / "a.py").write_text(area)
+    before = {area: code.digest(area, platform=tmp_path) for area in ("serving", "control")}
+    (tmp_path / "serving/a.py").write_text("new")
+    assert code.digest("control", platform=tmp_path) == before["control"]
+    assert code.digest("serving", platform=tmp_path) != before["serving"]
+    (tmp_path / "spec/a.py").write_text("new")
+    assert code.digest("control", platform=tmp_path) != before["control"]
