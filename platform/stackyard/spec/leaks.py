@@ -61,12 +61,12 @@ def silenced(found: Iterable[Problem], leaked: Iterable[Problem]) -> Iterator[Pr
     lines = {(each.file, each.line) for each in leaked}
     for problem in found:
         keys = problem.origin.keys
-        if _shape(str(problem)):
-            yield replace(problem, origin=replace(problem.origin, keys=()), value=None, suggestion=None)
-        elif (problem.file, problem.line) in lines or "secrets" in keys or (keys and _named(keys[-1])):
-            yield replace(problem, value=None, suggestion=None)
-        else:
+        named = "secrets" in keys or (keys and _named(keys[-1]))
+        if not (named or (problem.file, problem.line) in lines or _shape(str(problem))):
             yield problem
+            continue
+        bare = replace(problem, value=None, suggestion=None)
+        yield replace(bare, origin=replace(bare.origin, keys=())) if _shape(str(bare)) else bare
 
 
 def _problem(origin: Origin, what: str, name: str) -> Problem:

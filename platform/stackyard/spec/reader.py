@@ -79,6 +79,7 @@ class _Frame:
     items: list[Any] = field(default_factory=list)
     names: dict[str, Any] = field(default_factory=dict)
     pending: str | None = None
+    refused: set[str] = field(default_factory=set)
 
     @property
     def place(self) -> Keys:
@@ -86,7 +87,8 @@ class _Frame:
 
     def put(self, value: Any) -> None:
         if self.mapping:
-            self.names[str(self.pending)] = value
+            name = str(self.pending)
+            self.names[name] = UNREADABLE if name in self.refused else value
             self.pending = None
         else:
             self.items.append(value)
@@ -166,13 +168,19 @@ class _Builder:
             raise self._stop("yaml-key", line, "a field's name must be one word", "write `name: value`")
         name, keys = event.value, (*frame.keys, event.value)
         value = self._scalar(event, line, keys)
+        refusal = None
         if name == "<<" and event.implicit[0]:
-            self._tell("yaml-merge-key", line, keys, "is a merge key", "write the fields out", None)
+            refusal = ("yaml-merge-key", "is a merge key", "write the fields out", None)
         elif value is not UNREADABLE and not isinstance(value, str):
-            self._tell("yaml-key", line, keys, "a field's name must be text", "quote it", shown_value(name))
+            refusal = ("yaml-key", "a field's name must be text", "quote it", shown_value(name))
         elif name in frame.names:
-            first = self.document.lines[keys]
-            self._tell("yaml-duplicate", line, keys, f"is written twice, first in line {first}", "keep one", None)
+            rule = f"is written twice, first in line {self.document.lines[keys]}"
+            refusal = ("yaml-duplicate", rule, "keep one", None)
+        if refusal is not None:
+            code, rule, remedy, shown = refusal
+            self._tell(code, line, keys, rule, remedy, shown)
+        if refusal is not None or value is UNREADABLE:
+            frame.refused.add(name)
         self.document.lines[keys] = line
         return name
 
@@ -218,7 +226,10 @@ _SYNTAX = {
         "indent it like its neighbours, or quote a value that holds `: `",
     ),
     "could not find expected ':'": ("is neither a field nor a value", "write `name: value`"),
-    "did not find expected key": ("is not indented like its neighbours", "align it with the fields around it"),
+    "did not find expected key": (
+        "is not where a field can begin",
+        "align it with its neighbours, or close the quote or bracket above",
+    ),
     "found unexpected end of stream": ("a quote is never closed", "close the quote that opens above"),
     "found character that cannot start any token": ("begins with a sign that YAML keeps for itself", "quote it"),
 }

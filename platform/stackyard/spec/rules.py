@@ -15,6 +15,7 @@ from stackyard.spec import parameters
 from stackyard.spec.metrics import METRICS
 from stackyard.spec.models import ColumnSpec, DataSpec, ServingSpec, TaskSpec, TrainingSpec
 from stackyard.spec.problems import Keys, nearest
+from stackyard.spec.units import size_text
 
 BODY_LIMIT: Final = 192 << 10
 """Bytes: a request and its head must fit in the proxy's buffer of 256 KiB, or it cannot be sent again."""
@@ -168,7 +169,7 @@ def body_fits_the_proxy(serving: ServingSpec) -> Iterator[Finding]:
     if not 0 < serving.body_limit <= BODY_LIMIT:
         rule = f"must be more than 0 and at most {BODY_LIMIT >> 10}KiB"
         remedy = "a larger request could not be sent again when a replica dies; send fewer rows"
-        yield Finding("body-limit", ("serving", "body_limit"), rule, remedy)
+        yield Finding("body-limit", ("serving", "body_limit"), rule, remedy, size_text(serving.body_limit))
 
 
 def serving_has_time(serving: ServingSpec) -> Iterator[Finding]:
@@ -191,7 +192,7 @@ def _bounds(place: Keys, column: ColumnSpec) -> Iterator[Finding]:
             continue
         if not numeric:
             yield Finding(
-                "bound-type", (*place, side), f"is for numbers, not for a {column.type}", "leave it out", value
+                "bound-type", (*place, side), f"is for numbers, and the column is {column.type}", "leave it out", value
             )
         elif column.type == "integer" and isinstance(value, float):
             yield Finding("bound-type", (*place, side), "must be whole for an integer", "leave out the fraction", value)
@@ -199,7 +200,7 @@ def _bounds(place: Keys, column: ColumnSpec) -> Iterator[Finding]:
         rule = f"is less than minimum, {column.minimum}"
         yield Finding("bound-order", (*place, "maximum"), rule, "exchange them, or change one", column.maximum)
     if column.categories is not None and column.type != "string":
-        rule = f"is for strings, not for a {column.type}"
+        rule = f"is for strings, and the column is {column.type}"
         yield Finding("categories-type", (*place, "categories"), rule, "leave it out")
     if column.categories == ():
         yield Finding("categories-none", (*place, "categories"), "allows no value", "list values, or leave it out")

@@ -24,6 +24,7 @@ from stackyard.spec.reader import Document, read
 from stackyard.spec.rules import Finding
 
 PROJECT_FILE = "project.yaml"
+_INCOMPLETE = frozenset({"missing", "no-value", "source"})
 _STACK_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -91,6 +92,10 @@ def _project(
 ) -> tuple[ProjectSpec | None, dict[Keys, Origin]]:
     """The project with its overrides, or None with everything that is wrong with it added to `found`."""
     tree, origins = layers.merged(document, environment)
+    if tree is not document.tree:  # what is overridden must be sound for other environments, but need not be complete
+        alone = list(found)
+        _checked(ProjectSpec, document.tree, document.origin, alone)
+        found.extend(each for each in alone[len(found) :] if each.code not in _INCOMPLETE)
     project = _checked(ProjectSpec, tree, lambda keys: layers.origin(origins, keys), found)
     sections: dict[str, Any] = {"target": environment.tree.get("target")}
     for name, each in ProjectSpec.model_fields.items():
@@ -113,13 +118,13 @@ def _problem(finding: Finding, origins: Mapping[Keys, Origin]) -> Problem:
 
 def _checked(model: type[Spec], tree: Any, locate: Callable[[Keys], Origin], found: list[Problem]) -> Any:
     """The validated model, or None with its problems added; places already refused are not mentioned again."""
-    refused = {problem.origin.keys for problem in found if problem.origin.keys}
+    refused = {(problem.file, problem.origin.keys) for problem in found if problem.origin.keys}
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         for problem in wording.problems(error, model, locate):
             keys = problem.origin.keys
-            if not any(keys[:end] in refused for end in range(1, len(keys) + 1)):
+            if not any((problem.file, keys[:end]) in refused for end in range(1, len(keys) + 1)):
                 found.append(problem)
         return None
 

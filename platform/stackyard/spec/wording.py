@@ -63,7 +63,11 @@ def _problem(mistake: Any, origin: Origin, owner: Any) -> Problem:
         return _source(origin, value)
     shown = shown_value(value)
     if value is None:
-        return Problem("no-value", origin, "has no value", "write one, or leave the field out")
+        known = owner.model_fields.get(str(word)) if isinstance(owner, type) and issubclass(owner, Spec) else None
+        needed = known is not None and known.is_required()
+        return Problem(
+            "no-value", origin, "has no value", "write one" if needed else "write one, or leave the field out"
+        )
     if kind == "literal_error":
         choices = _CHOICE.findall(context["expected"])
         return Problem(
@@ -72,7 +76,7 @@ def _problem(mistake: Any, origin: Origin, owner: Any) -> Problem:
             "is not one of the choices",
             f"write {_listed(choices, 'or')}",
             shown,
-            nearest(value, choices),
+            nearest(value, choices) if len(choices) > 1 else None,
         )
     if kind == "string_pattern_mismatch":
         rule, remedy = _pattern(context["pattern"])

@@ -1,0 +1,157 @@
+"""Every promised error, as a golden file, and the rule it tells by its code.
+
+`STACKYARD_WRITE_GOLDEN=1 pytest tests/spec/test_broken_specs.py` writes the files again; refused where CI is set.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+COLUMN = "    starts: {type: integer, known: before, minimum: 0}\n"
+PYTHON = "    python: source:read\n    secrets: [HISTORIAN_PASSWORD]\n"
+SITE = 'categories: [north, "no", south]'
+TYPE = "  type: binary\n"
+
+# word id: (codes, edits of project.yaml, edits of the stack's file)
+BROKEN = {
+    "unknown-field": (["unknown-field"], [("  rounds: 100", "  round: 100")], []),
+    "unknown-section": (["unknown-field"], [("serving:\n", "serve:\n")], []),
+    "missing-fields": (
+        ["missing", "missing"],
+        [("  label: failed\n", ""), ("features:\n  function: features:build\n", "")],
+        [],
+    ),
+    "quoted-number": (["type"], [("  rounds: 100", '  rounds: "100"')], []),
+    "fraction-for-integer": (["type"], [("    min: 1", "    min: 1.5")], []),
+    "truth-for-number": (["value"], [("maximum: 25.5", "maximum: true")], []),
+    "text-for-truth": (["type"], [("nullable: true", 'nullable: "true"')], []),
+    "list-for-fields": (["type"], [("  split:\n    validation: 0.2\n    test: 0.1\n", "  split: [0.2, 0.1]\n")], []),
+    "fields-for-list": (["type"], [(SITE, "categories: {north: 1}")], []),
+    "no-value": (["no-value"], [("  label: failed", "  label:")], []),
+    "yes-for-true": (["yaml-switch"], [("nullable: true", "nullable: yes")], []),
+    "odd-numbers": (
+        ["yaml-odd-number"] * 4,
+        [
+            ("  rounds: 100", "  rounds: 1e3"),
+            ("max_depth: 4", "max_depth: 010"),
+            ("min: 1", "min: 0x10"),
+            ("30m", "1:30"),
+        ],
+        [],
+    ),
+    "not-finite": (["yaml-not-finite"], [("maximum: 25.5", "maximum: .inf")], []),
+    "huge-integer": (["yaml-huge-number"], [("maximum: 25.5", "maximum: 99999999999999999999")], []),
+    "duplicate-field": (["yaml-duplicate"], [("  label: failed\n", "  label: failed\n  label: starts\n")], []),
+    "merge-key": (["yaml-merge-key"], [("  deadline: 30m", "  <<: {deadline: 30m}")], []),
+    "anchor": (["yaml-anchor"], [("columns:\n", "columns: &all\n")], []),
+    "tag": (["yaml-tag"], [("  label: failed", "  label: !!python/name:os.system failed")], []),
+    "indentation": (["yaml-syntax"], [("  label: failed", "   label: failed")], []),
+    "open-quote": (["yaml-syntax"], [("  label: failed", '  label: "failed')], []),
+    "second-document": (["yaml-documents"], [("features:\n", "---\nfeatures:\n")], []),
+    "choice": (["choice"], [(TYPE, "  type: binery\n")], []),
+    "out-of-range": (["range", "range"], [("validation: 0.2", "validation: 0.5"), ("min: 1", "min: 0")], []),
+    "duration-without-unit": (["value"], [("30m", "30")], []),
+    "size-without-unit": (["value"], [("128KiB", "128k")], []),
+    "no-such-day": (["value"], [("2024-04-01", "2024-02-30")], []),
+    "project-name": (["pattern"], [("name: pumps", "name: Pumps 2")], []),
+    "function-path": (["pattern"], [("features:build", "features.py")], []),
+    "two-sources": (["source"], [(PYTHON, PYTHON + "    csv: readings/\n")], []),
+    "no-source": (["source"], [(PYTHON, "    parquett: readings/\n")], []),
+    "source-of-another-kind": (["unknown-field"], [(PYTHON, "    csv: readings/\n    separator: ;\n")], []),
+    "unknown-object-store": (["object-store"], [(PYTHON, "    parquet: ftp://archive/readings\n")], []),
+    "label-missing": (["label-column"], [("  label: failed", "  label: fialed")], []),
+    "label-known-before": (["label-known"], [("known: after", "known: before")], []),
+    "label-type": (["label-type"], [("failed: {type: boolean", "failed: {type: string")], []),
+    "time-missing": (["time-column"], [("  time: measured_at", "  time: measured")], []),
+    "time-of-wrong-kind": (
+        ["time-type", "time-known", "time-nullable"],
+        [("measured_at: {type: datetime, known: before}", "measured_at: {type: string, known: after, nullable: true}")],
+        [],
+    ),
+    "window-backwards": (["window-order"], [("end: 2024-04-01", "end: 2024-01-01")], []),
+    "metric-of-another-task": (["metric-of-task"], [("metric: auc", "metric: rmse")], []),
+    "classes-missing": (
+        ["classes-of-task", "label-type"],
+        [(TYPE, "  type: multiclass\n"), ("  metric: auc\n", "")],
+        [],
+    ),
+    "classes-for-binary": (["classes-of-task"], [(TYPE, TYPE + '  classes: ["no", "yes"]\n')], []),
+    "bounds": (
+        ["bound-order", "bound-type", "bound-type"],
+        [
+            ("maximum: 25.5", "maximum: -1"),
+            ("{type: boolean, known: after}", "{type: boolean, known: after, minimum: 0}"),
+            (COLUMN, COLUMN.replace("minimum: 0", "minimum: 0.5")),
+        ],
+        [],
+    ),
+    "categories": (
+        ["listed-twice", "categories-type"],
+        [(SITE, "categories: [a, a]"), (", minimum: 0}", ", categories: [a]}")],
+        [],
+    ),
+    "owned-parameters": (
+        ["owned-parameter", "owned-parameter", "unknown-parameter"],
+        [("{max_depth: 4, learning_rate: 0.1,", "{seed: 4, eval_metric: error, max_dept: 3,")],
+        [],
+    ),
+    "objective": (["objective-of-task"], [("tree_method: hist", "objective: reg:squarederror")], []),
+    "split": (["split-sum"], [("validation: 0.2", "validation: 0.45"), ("test: 0.1", "test: 0.46")], []),
+    "replicas-backwards": (["replicas-order"], [("min: 1", "min: 5")], [("{max: 3}", "{max: null}")]),
+    "replicas-override": (["replicas-local"], [], [("{max: 3}", "{max: 9}")]),
+    "body-limit": (["body-limit"], [("128KiB", "193KiB")], []),
+    "no-time": (["no-time"], [("30m", "0s")], []),
+    "override-misspelt": (["unknown-field"], [], [("    rounds: 20", "    ruonds: 20")]),
+    "override-removes-required": (["missing"], [], [("  training:\n    rounds: 20\n", "  features: null\n")]),
+    "target": (["choice"], [], [("target: local", "target: locl")]),
+    "project-folder": (["project-folder"], [], [("../pumps", "../pump")]),
+    "both-files": (
+        ["choice", "type", "unknown-field"],
+        [("  rounds: 100", "  round: 100")],
+        [("target: local", "target: x"), ("rounds: 20", "rounds: x")],
+    ),
+    "function-missing": (["function-missing"], [("features:build", "features:biuld")], []),
+    "module-missing": (["module-missing"], [("source:read", "sources:read")], []),
+    "secret-in-field": (["unknown-field", "plaintext-secret"], [(PYTHON, PYTHON + "    db_password: hunter2\n")], []),
+    "secret-in-url": (
+        ["plaintext-secret", "object-store"],
+        [(PYTHON, "    csv: https://reader:hunter2@archive/\n")],
+        [],
+    ),
+    "secret-for-its-name": (["pattern"], [("[HISTORIAN_PASSWORD]", "[hunter2]")], []),
+}
+
+
+@pytest.mark.parametrize("word", BROKEN)
+def test_a_broken_spec_is_refused_with_the_promised_lines(word, checkout):
+    codes, project, stack = BROKEN[word]
+    refusal = checkout.edit(project, stack).refusal()
+    golden = GOLDEN / f"{word}.txt"
+    if os.environ.get("STACKYARD_WRITE_GOLDEN"):
+        assert not os.environ.get("CI"), "golden files are written by people, not by CI"
+        golden.write_text(f"{refusal}\n", encoding="utf-8")
+    assert sorted(problem.code for problem in refusal.problems) == sorted(codes)
+    assert f"{refusal}\n" == golden.read_text(encoding="utf-8")
+    assert "hunter2" not in str(refusal)
+
+
+def test_every_golden_file_belongs_to_a_broken_spec():
+    assert {file.stem for file in GOLDEN.glob("*")} == set(BROKEN)
+
+
+def test_every_line_names_an_existing_line_of_a_file(checkout):
+    checkout.edit(
+        [("  rounds: 100", "  round: 100"), ("known: after", "known: later")], [("target: local", "target: x")]
+    )
+    for problem in checkout.refusal().problems:
+        lines = problem.file.read_text(encoding="utf-8").splitlines()
+        last = problem.origin.keys[-1]
+        assert str(last) in lines[problem.line - 1]
+
+
+def test_the_sample_itself_is_sound(checkout):
+    assert checkout.load().project.training.rounds == 20
