@@ -11,6 +11,8 @@ import os
 import runpy
 import signal
 import sys
+import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -52,8 +54,16 @@ def _run(entry: str) -> None:
     runpy.run_path(entry, run_name="__main__")
 
 
+def _end_with(engine: int) -> None:
+    # A killed engine ends nobody, and a program left waiting for it would stay for ever.
+    while os.getppid() == engine:
+        time.sleep(0.5)
+    os._exit(0)
+
+
 def main(engine_address: str) -> None:
-    """Serve on a free loopback port until the engine ends us."""
+    """Serve on a free loopback port until the engine ends us, or ends."""
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: os._exit(0))
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
