@@ -179,7 +179,8 @@ def test_a_change_of_replica_counts_changes_one_process(stack: Callable[..., Sta
 
 def test_everything_listens_and_is_asked_on_loopback(stack: Callable[..., StackSpec]):
     text = json.dumps(plan(stack()))
-    assert "0.0.0.0" not in text and "--host" in text
+    assert "0.0.0.0" not in text
+    assert "--host" in text
     assert set(re.findall(r"http://([\w.]+)", text)) == {"127.0.0.1"}
 
 
@@ -202,8 +203,10 @@ def test_there_are_ports_for_twice_the_most_replicas_that_the_spec_allows(stack:
 def test_nothing_of_pulumi_is_in_an_environment_and_nothing_phones_home(stack: Callable[..., StackSpec]):
     registered = plan(stack())
     environment = registered["supervisor"]["inputs"]["environment"]
-    assert environment["RAY_AUTH_MODE"] == "token" and environment["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true" and environment["DO_NOT_TRACK"] == "1"
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["DO_NOT_TRACK"] == "1"
     assert "PULUMI" not in json.dumps(registered)
 
 
@@ -216,7 +219,8 @@ def test_a_secret_goes_to_the_controller_alone_and_only_as_a_secret(stack: Calla
     registered = plan(stack(secrets=("TOKEN",)))
     assert [name for name, resource in registered.items() if "canary" in json.dumps(resource)] == ["controller"]
     secret = registered["controller"]["inputs"].pop("secrets")
-    assert secret["value"] == {"TOKEN": "canary"} and rpc._special_secret_sig in secret.values()
+    assert secret["value"] == {"TOKEN": "canary"}
+    assert rpc._special_secret_sig in secret.values()
     assert "canary" not in json.dumps(registered["controller"])
 
 
@@ -236,7 +240,8 @@ def test_two_stacks_and_two_checkouts_have_ids_of_their_own(stack: Callable[...,
     other = StackSpec(**{**vars(spec), "name": "dev"})
     moved = StackSpec(**{**vars(spec), "checkout": tmp_path / "other"})
     ids = {Places.of(each).stack_id for each in (spec, other, moved)}
-    assert len(ids) == 3 and all(re.fullmatch(r"[0-9a-f]{8}", each) for each in ids)
+    assert len(ids) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{8}", each) for each in ids)
 
 
 def test_a_process_restarts_after_an_upgrade_of_its_own_code_and_not_of_others(tmp_path: Path):

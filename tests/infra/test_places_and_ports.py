@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_keys_are_made_once_and_only_their_public_halves_are_told(site: dict[str
     private = Path(first["signing_key"]).read_bytes()
     assert Path(first["signing_key"]).stat().st_mode & 0o777 == 0o600
     assert Path(first["token_path"]).stat().st_mode & 0o777 == 0o600
-    assert private.hex() not in str(first) and Path(first["token_path"]).read_text() not in str(first)
+    assert private.hex() not in str(first)
+    assert Path(first["token_path"]).read_text() not in str(first)
     assert KeysKind().read(inputs | first) == {}
     Path(first["token_path"]).unlink()
     assert KeysKind().read(inputs | first) is None
@@ -87,7 +89,7 @@ def test_deleting_the_site_removes_what_may_vanish_and_nothing_else(site: dict[s
     assert not Path(site["runtime"]).exists()
 
 
-def _ports(site: dict[str, str], *names: str) -> dict[str, object]:
+def _ports(site: dict[str, str], *names: str) -> dict[str, Any]:
     return {"site": site, "names": list(names), "clusters": ["serving"]}
 
 
@@ -102,8 +104,9 @@ def test_a_new_name_leaves_the_other_ports_as_they_were(site: dict[str, str]):
     kind, first = PortsKind(), _ports(site, "a", "b")
     state = first | kind.create(first)
     later = kind.update(state, _ports(site, "b", "c"))["ports"]
-    assert later["b"] == state["ports"]["b"] and set(later) == {"b", "c"}  # pyright: ignore[reportIndexIssue]
-    assert later["c"] not in state["ports"].values()  # pyright: ignore[reportAttributeAccessIssue]
+    assert later["b"] == state["ports"]["b"]
+    assert set(later) == {"b", "c"}
+    assert later["c"] not in state["ports"].values()
 
 
 def test_a_port_that_someone_else_took_is_chosen_anew_and_only_that_one(site: dict[str, str]):
@@ -111,13 +114,14 @@ def test_a_port_that_someone_else_took_is_chosen_anew_and_only_that_one(site: di
     state = inputs | kind.create(inputs)
     assert kind.read(state) == {"taken": []}
     with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", state["ports"]["a"]))  # pyright: ignore
+        stranger.bind(("127.0.0.1", state["ports"]["a"]))
         stranger.listen()
         state |= kind.read(state) or {}
-        assert state["taken"] == [state["ports"]["a"]]  # pyright: ignore
+        assert state["taken"] == [state["ports"]["a"]]
         assert kind.drift(state) == {"taken"}
         later = kind.update(state, inputs)["ports"]
-    assert later["a"] != state["ports"]["a"] and later["b"] == state["ports"]["b"]  # pyright: ignore
+    assert later["a"] != state["ports"]["a"]
+    assert later["b"] == state["ports"]["b"]
 
 
 def test_two_stacks_look_for_ports_at_different_places():
@@ -126,5 +130,6 @@ def test_two_stacks_look_for_ports_at_different_places():
 
 def test_every_cluster_has_an_address_of_its_own(site: dict[str, str]):
     chosen = PortsKind().create(_ports(site) | {"clusters": ["serving", "training"]})["addresses"]
-    assert len(set(chosen.values())) == 2 and all(a.startswith("127.0.0.") for a in chosen.values())
+    assert len(set(chosen.values())) == 2
+    assert all(a.startswith("127.0.0.") for a in chosen.values())
     assert "127.0.0.1" not in chosen.values()

@@ -64,7 +64,8 @@ def test_a_process_lives_dies_and_comes_back(supervisor: dict, process: Callable
     state = process("web", command=[sys.executable, "-c", FAMILY], secrets={"TOKEN": "canary-secret"})
     state |= kind.create(state)
     until(lambda: len(tagged.find(site.stack_id, "web")) == 3, "the process and both its children run")
-    assert SupervisorKind().read(supervisor) == {} and kind.read(state) == {"healthy": True}
+    assert SupervisorKind().read(supervisor) == {}
+    assert kind.read(state) == {"healthy": True}
     for member in tagged.find(site.stack_id):
         told = json.dumps([member.environ(), member.cmdline()])
         assert "canary" not in told, f"{member} was told a secret"
@@ -81,7 +82,8 @@ def test_a_process_lives_dies_and_comes_back(supervisor: dict, process: Callable
     main = psutil.Process(Daemon(site).states()["web"]["pid"])
     os.kill(pid, signal.SIGKILL)
     until(lambda: ended(main), "it ends with its supervisor")
-    assert SupervisorKind().read(supervisor) is None and kind.read(state) is None
+    assert SupervisorKind().read(supervisor) is None
+    assert kind.read(state) is None
     SupervisorKind().create(supervisor)
     assert [m for m in tagged.find(site.stack_id) if m.pid != Daemon(site).pid()] == [], (
         "nothing of the last life stays"
@@ -93,7 +95,8 @@ def test_a_process_lives_dies_and_comes_back(supervisor: dict, process: Callable
     SupervisorKind().create(supervisor)
     assert Daemon(site).pid() == again, "a supervisor that is there is adopted"
     SiteKind().delete({"site": supervisor["site"]})
-    assert tagged.find(site.stack_id) == [] and not site.runtime.exists()
+    assert tagged.find(site.stack_id) == []
+    assert not site.runtime.exists()
     assert stranger.poll() is None, "another stack's process of the same name was ended"
 
 
@@ -110,7 +113,7 @@ def test_a_process_that_keeps_failing_is_tried_for_ever_and_told_with_its_log(su
 
 def test_shared_memory_of_a_killed_process_is_removed(site: dict[str, str]):
     file = tagged.SHARED_MEMORY / f"stackyard-test-{site['stack_id']}"
-    code = f"import mmap,time; f=open({str(file)!r},'w+b'); f.truncate(4096); m=mmap.mmap(f.fileno(),4096); time.sleep(999)"
+    code = f"import mmap, time; f=open({str(file)!r}, 'w+b'); f.truncate(9); m = mmap.mmap(f.fileno(), 9); time.sleep(9)"
     environment = dict(os.environ) | {tagged.STACK_TAG: site["stack_id"]}
     with subprocess.Popen([sys.executable, "-c", code], env=environment):
         until(lambda: tagged.shared_memory(tagged.find(site["stack_id"])), "the mapping is there")
@@ -139,7 +142,8 @@ def test_the_wait_between_starts_grows_and_stays_bounded():
     for _ in range(50):
         program.change_state(ProcessStates.BACKOFF)
         waits.append(program.backoff)
-    assert waits[:3] == [1, 2, 3] and max(waits) == waits[-1] == LONGEST_WAIT
+    assert waits[:3] == [1, 2, 3]
+    assert max(waits) == waits[-1] == LONGEST_WAIT
 
 
 def test_the_environment_of_a_stack_is_a_list_of_what_is_let_in():
@@ -172,6 +176,7 @@ def test_the_provider_says_its_port_and_nothing_else_and_ends_with_its_engine(tm
         ["sh", "-c", '"$0" 127.0.0.1:1 > out & echo $!; wait', command], stdout=subprocess.PIPE, cwd=tmp_path, text=True
     )
     assert engine.stdout is not None
+    (tmp_path / "out").touch()
     provider = psutil.Process(int(engine.stdout.readline()))
     until(lambda: (tmp_path / "out").read_text().endswith("\n"), "the port is said")
     assert (tmp_path / "out").read_text().strip().isdigit()

@@ -203,6 +203,8 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        if self._connection[1] is not None:
+            return self._connection[1]
         connection = http.client.HTTPConnection("supervisor")
         self._connection = host, connection  # where the base class looks for what to close
         connection.sock = socket.socket(socket.AF_UNIX)
