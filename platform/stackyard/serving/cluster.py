@@ -19,7 +19,7 @@ from types import FrameType
 
 from stackyard.serving import deployment, leftovers, ray_head
 from stackyard.serving.ray_head import ClusterError
-from stackyard.serving.settings import Settings
+from stackyard.serving.settings import NOTICE_SECONDS, Settings
 
 START_SECONDS = 90.0
 WATCH_SECONDS = 1.0
@@ -36,6 +36,7 @@ class Cluster:
         self._wake = threading.Event()
         self._ending = self._reread = False
         self._head: subprocess.Popen[bytes] | None = None
+        self._api = ray_head.Api(self._settings)
 
     def run(self) -> int:
         """Until SIGTERM (0) or until Ray dies or cannot be deployed to (1)."""
@@ -54,13 +55,13 @@ class Cluster:
             _say(f"{error}; Ray's logs are in {ray_head.session_logs(self._settings.runtime)}")
             return 1
         finally:
+            self._drain()
             self._keep_logs()
             self._clean()
 
     def _start(self) -> None:
         began = time.monotonic()
         self._head = ray_head.start(self._settings)
-        self._api = ray_head.Api(self._settings)
         ray_head.wait(self._api.up, self._alive, START_SECONDS, "the dashboard answers")
         self._deploy()
         _say(f"Ray is up and Serve has its orders after {time.monotonic() - began:.1f} s")
@@ -117,12 +118,14 @@ class Cluster:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(logs, kept, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
 
+    def _drain(self) -> None:
+        """Let replicas finish and log what they hold; afterwards nothing in Ray is worth waiting for."""
+        if self._head is not None and self._head.poll() is None:
+            self._api.shut_down(self._settings.serving.drain + NOTICE_SECONDS + 3.0)
+
     def _clean(self) -> None:
         stack_id, process = os.environ["STACKYARD_STACK_ID"], os.environ["STACKYARD_PROCESS"]
-        patience = self._settings.serving.drain + 5 if self._head is not None else 2.0
-        if self._head is not None and self._head.poll() is None:
-            self._head.terminate()
-        ended = leftovers.sweep(stack_id, process, patience=patience)
+        ended = leftovers.sweep(stack_id, process, patience=1.0)
         if self._head is not None:
             self._head.wait(10)
         elif ended:

@@ -48,7 +48,7 @@ def document(settings: Settings) -> dict[str, Any]:
             {
                 "name": APPLICATION,
                 "route_prefix": None,
-                "import_path": "stackyard.serving.replica:build",
+                "import_path": "stackyard.serving.application:build",
                 "args": {"settings": settings.replica_arguments()},
                 "deployments": [deployment],
             }

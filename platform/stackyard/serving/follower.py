@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import xgboost
 
 from stackyard.data import code
 from stackyard.serving import model, probe
+from stackyard.serving.booster import xgboost
 from stackyard.serving.metrics import Metrics
 from stackyard.store import bundles, layout, releases
 from stackyard.store.documents import verify

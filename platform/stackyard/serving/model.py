@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import xgboost
 
 from stackyard.data import code, features
+from stackyard.serving.booster import xgboost
 from stackyard.serving.screening import RefusedError, screen
 from stackyard.spec.models import ColumnSpec, DataSpec, TaskSpec
 

@@ -111,6 +111,13 @@ class Api:
         if answer.status_code != 200:
             raise ClusterError(f"Serve refused what it was told to deploy: {answer.text[:2000]}")
 
+    def shut_down(self, seconds: float) -> bool:
+        """Have Serve stop every replica in good order; False when it did not within `seconds`."""
+        try:
+            return self._client.delete("/api/serve/applications/", timeout=seconds).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def details(self) -> dict[str, Any]:
         """What Serve says of itself. Raises ClusterError."""
         try:

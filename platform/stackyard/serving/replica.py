@@ -1,8 +1,7 @@
-"""One serving replica: an actor that Ray Serve places, scales and heals, with an HTTP server of its own.
+"""One serving replica: an HTTP server, a model that follows its Releases, and a prediction log, in one process.
 
 Serve's proxy costs ten times what a prediction does, so requests do not pass it: granian answers on one of a fixed
-list of loopback ports, and HAProxy finds the ports that answer. Serve hears of the load by
-`record_autoscaling_stats`, of trouble by `check_health`, and waits in `__del__` until a stopping replica is empty.
+list of loopback ports, and HAProxy finds the ports that answer. Nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import asyncio
 import fcntl
 import http.client
 import io
-import os
 import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any
-
-from ray import serve
 
 from stackyard.serving.api import Api
 from stackyard.serving.batching import Batcher
@@ -123,32 +119,6 @@ class Replica:
 
     def _install(self, model: Any) -> None:
         self.batcher.model = model
-
-
-@serve.deployment(name="replica")
-class ServeReplica:
-    """The Serve deployment around `Replica`."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._replica = Replica(settings)
-        print(f"serving: replica {os.getpid()} on port {self._replica.server.port}", flush=True)
-
-    async def check_health(self) -> None:
-        """Serve restarts a replica for which this raises."""
-        if not await asyncio.to_thread(self._replica.healthy):
-            raise RuntimeError("the replica's HTTP server or its inference thread does not answer")
-
-    async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Requests in progress, averaged since the last call."""
-        return {"load": self._replica.batcher.load()}
-
-    async def __del__(self) -> None:
-        await asyncio.to_thread(self._replica.drain)
-
-
-def build(args: dict[str, Any]) -> Any:
-    """The Serve application; named by `import_path`, called by Serve with the `args` of the deployed document."""
-    return ServeReplica.bind(args["settings"])
 
 
 def claim_port(ports: list[int], folder: Path) -> tuple[int, io.TextIOWrapper]:
