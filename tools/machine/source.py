@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from machine import places, say, venv, versions
@@ -58,14 +59,9 @@ def build() -> None:
         "GOWORK": "off",
     }
     say.line(f"building the Pulumi engine {version()} from source: a few minutes, once for this machine")
-    _stream(
-        [go, "mod", "download", "-x"],
-        environment,
-        say.Progress("fetching its modules"),
-        "requests",
-        0,
-    )
-    total = len(_lines([go, "list", "-deps", _PROGRAM], environment))
+    # Not `go mod download`: it asks for more than a build needs, which not every proxy has.
+    fetching = say.Progress("fetching its modules")
+    total = _stream([go, "list", "-deps", _PROGRAM], environment, fetching, "modules", 0)
     linker = f"-s -w -X {_VERSION_VARIABLE}={version()}"
     with places.made_whole(target()) as part:
         command = [
@@ -110,22 +106,23 @@ def find_go() -> str:
     return str(ours / "go" / "bin" / "go")
 
 
-def _stream(command: list[str], environment: dict[str, str], progress: say.Progress, unit: str, total: int) -> None:
-    """Run a Go command, counting its lines as progress; on failure show the last ones."""
-    lines: list[str] = []
-    process = subprocess.Popen(command, cwd=MODULE, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert process.stderr
-    with process.stderr:
-        for raw in process.stderr:
-            lines.append(raw.decode(errors="replace").rstrip())
-            progress.at(f"{len(lines)}{f' of {total}' if total else ''} {unit}")
-    if process.wait():
-        for text in lines[-15:]:
-            say.line(f"  {text}")
-        say.stop(
-            "Go could not make the Pulumi engine; its last lines are above. Pulumi's own CLI on PATH does as well."
-        )
-    progress.done()
+def _stream(command: list[str], environment: dict[str, str], progress: say.Progress, unit: str, total: int) -> int:
+    """Run a Go command, counting its messages as progress; how many lines it put out. On failure, its last messages."""
+    messages: list[str] = []
+    with tempfile.TemporaryFile() as put_out:
+        process = subprocess.Popen(command, cwd=MODULE, env=environment, stdout=put_out, stderr=subprocess.PIPE)
+        assert process.stderr
+        with process.stderr:
+            for raw in process.stderr:
+                messages.append(raw.decode(errors="replace").rstrip())
+                progress.at(f"{len(messages)}{f' of {total}' if total else ''} {unit}")
+        if process.wait():
+            for text in messages[-15:]:
+                say.line(f"  {text}")
+            say.stop("Go could not make the Pulumi engine; its last lines are above. Pulumi's own CLI on PATH will do.")
+        progress.done()
+        put_out.seek(0)
+        return sum(1 for _ in put_out)
 
 
 def _lines(command: list[str], environment: dict[str, str]) -> list[str]:
