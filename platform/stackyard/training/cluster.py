@@ -23,10 +23,11 @@ _SETTINGS = {
     "DO_NOT_TRACK": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # report() waits for the next look of the controller
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains the nodes of a cluster that ends with its run
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "AUTOSCALER_METRIC_PORT": "0",  # any free port: the usual ones belong to whoever was here first
-    "DASHBOARD_METRIC_PORT": "0",
+    "RAY_prestart_worker_first_driver": "0",  # Train's processes have settings of their own and cannot use those
+    "DASHBOARD_METRIC_PORT": "0",  # any free port: the usual one belongs to whoever was here first
 }
 
 
@@ -39,7 +40,7 @@ def own_cluster(folder: Path, address: str, *, cpus: int, shared_bytes: int) -> 
     prepare(folder)
     import ray  # reads its environment when it is imported
 
-    _choose_free_agent_port()
+    _leave_out_what_is_not_needed()
     ray.init(
         address="local",
         num_cpus=cpus,
@@ -66,17 +67,17 @@ def prepare(folder: Path) -> None:
         os.environ[name] = ",".join(dict.fromkeys([*held, "127.0.0.1", "localhost", "127.0.0.0/8"]))
 
 
-def _choose_free_agent_port() -> None:
-    """Give the agent's HTTP server any free port.
+def _leave_out_what_is_not_needed() -> None:
+    """Set three things that `ray start` has options for and `ray.init` has not; unknown to a Ray, they are skipped.
 
-    It also listens on 127.0.0.1, so with the fixed default the second cluster of a machine is left without one,
-    be it ours or a neighbour's. `ray.init` has no argument for it (`ray start` has).
+    The agent's HTTP server also listens on 127.0.0.1, so with its fixed default port the second cluster of a
+    machine is left without one, be it ours or a neighbour's: any free port. The autoscaler's monitor and the log
+    monitor serve clusters that grow and drivers that print; each costs a second of CPU at every start.
     """
     from ray._private.parameter import RayParams
 
-    signature = inspect.signature(RayParams.__init__)
-    names = [name for name, item in signature.parameters.items() if item.default is not inspect.Parameter.empty]
-    if "dashboard_agent_listen_port" in names:
-        defaults = list(RayParams.__init__.__defaults__ or ())
-        defaults[names.index("dashboard_agent_listen_port")] = 0
-        RayParams.__init__.__defaults__ = tuple(defaults)
+    chosen = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
+    parameters = inspect.signature(RayParams.__init__).parameters.values()
+    named = [item for item in parameters if item.default is not inspect.Parameter.empty]
+    setattr(RayParams.__init__, "__defaults__", tuple(chosen.get(item.name, item.default) for item in named))
+

@@ -19,6 +19,7 @@ import polars as pl
 from stackyard.data import code, features, snapshots
 from stackyard.data.errors import DataError, blame
 from stackyard.data.features import FeatureFunction, FeatureSchema
+from stackyard.spec.metrics import metric
 from stackyard.store import layout
 from stackyard.store.documents import canonical, digest_of
 from stackyard.store.objects import Store
@@ -168,7 +169,7 @@ class _Run:
             name: measures.measure(self.project.task, matrices.labels[start:end], outputs[start:end])
             for name, start, end in zip(("train", "validation", "test"), ends, ends[1:], strict=False)
         }
-        figure = measures.deciding(self.project.task)
+        figure = metric(self.project.task)
         shown = ", ".join(f"{name} {found[name].get(figure, float('nan')):.4f}" for name in found)
         self._timed("measure", f"{figure}: {shown}")
         return found

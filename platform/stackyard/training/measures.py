@@ -13,20 +13,6 @@ from sklearn import metrics
 
 from stackyard.spec.models import TaskSpec
 
-DEFAULT = {"binary": "auc", "multiclass": "macro_f1", "regression": "rmse"}
-_LESS_IS_BETTER = {"log_loss", "rmse", "mae", "brier"}
-
-
-def deciding(task: TaskSpec) -> str:
-    """The figure that decides for `task`."""
-    return task.metric or DEFAULT[task.type]
-
-
-def less_is_better(figure: str) -> bool:
-    """The direction of a figure."""
-    return figure in _LESS_IS_BETTER
-
-
 def measure(task: TaskSpec, labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
     """The figures of `outputs` against `labels` [rows].
 
@@ -50,9 +36,9 @@ def _binary(labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
         "log_loss": metrics.log_loss(labels, np.clip(outputs, 1e-15, 1 - 1e-15), labels=[0, 1]),
         "brier": float(np.mean((outputs - labels) ** 2)),
         "accuracy": metrics.accuracy_score(labels, decided),
-        "precision": metrics.precision_score(labels, decided, zero_division=0.0),
-        "recall": metrics.recall_score(labels, decided, zero_division=0.0),
-        "f1": metrics.f1_score(labels, decided, zero_division=0.0),
+        "precision": metrics.precision_score(labels, decided, zero_division=0),
+        "recall": metrics.recall_score(labels, decided, zero_division=0),
+        "f1": metrics.f1_score(labels, decided, zero_division=0),
         "base_rate": float(np.mean(labels)),
     }
     if 0 < labels.sum() < len(labels):
@@ -66,7 +52,7 @@ def _multiclass(labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
     return {
         "log_loss": metrics.log_loss(labels, outputs, labels=classes),
         "accuracy": metrics.accuracy_score(labels, decided),
-        "macro_f1": metrics.f1_score(labels, decided, labels=classes, average="macro", zero_division=0.0),
+        "macro_f1": metrics.f1_score(labels, decided, labels=classes, average="macro", zero_division=0),
     }
 
 

@@ -12,10 +12,11 @@ import polars as pl
 
 from stackyard.data import features
 from stackyard.data.features import FeatureFunction, FeatureSchema
+from stackyard.spec.metrics import metric
 from stackyard.store import bundles
 from stackyard.store.documents import canonical
 from stackyard.store.objects import Store, sha256
-from stackyard.training import card, measures, predict, reference
+from stackyard.training import card, predict, reference
 from stackyard.training.intent import Intent
 
 RECORDED = ("stackyard", "ray", "xgboost-cpu", "polars", "numpy", "scikit-learn")
@@ -56,7 +57,7 @@ def publish(store: Store, intent: Intent, done: Finished) -> tuple[str, str]:
         },
         "features.json": {"function": project.features.function, "schema": done.schema.model_dump(mode="json")},
         "golden.json": _golden(intent, done, model),
-        "metrics.json": {"figure": measures.deciding(project.task), **done.metrics},
+        "metrics.json": {"figure": metric(project.task), **done.metrics},
         "reference.json": reference.describe(done.features, predict.outputs(model, done.matrix), done.labels),
         "lineage.json": trail,
     }
@@ -110,7 +111,7 @@ def _facts(intent: Intent, done: Finished) -> dict[str, Any]:
         "model": intent.project.name,
         "task": task.type,
         "label": task.label,
-        "metric": measures.deciding(task),
+        "metric": metric(task),
         "rows": done.frame.height,
         "start": times.min(),
         "end": times.max(),

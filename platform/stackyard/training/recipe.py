@@ -12,35 +12,12 @@ import numpy as np
 import polars as pl
 import xgboost
 
+from stackyard.spec.metrics import metric
 from stackyard.spec.models import ProjectSpec, SplitSpec, TaskSpec
-from stackyard.training.measures import deciding
+from stackyard.spec.parameters import OBJECTIVES, refusal
 
-OURS = {
-    "nthread": "training.threads",
-    "n_jobs": "training.threads",
-    "seed": "training.seed",
-    "random_state": "training.seed",
-    "num_class": "task.classes",
-    "num_boost_round": "training.rounds",
-    "n_estimators": "training.rounds",
-    "process_type": "nothing: models are always made anew",
-    "updater": "nothing: it follows from tree_method",
-}
 PATIENCE = "early_stopping_rounds"
 """Not a parameter of the booster but of its training: rounds without improvement on the validation rows."""
-_OBJECTIVES = {
-    "binary": ("binary:logistic",),
-    "multiclass": ("multi:softprob",),
-    "regression": (
-        "reg:squarederror",
-        "reg:squaredlogerror",
-        "reg:pseudohubererror",
-        "reg:absoluteerror",
-        "reg:gamma",
-        "reg:tweedie",
-        "count:poisson",
-    ),
-}
 _WATCHED = {
     "auc": "auc",
     "log_loss": "logloss",
@@ -65,12 +42,12 @@ def parameters(project: ProjectSpec) -> dict[str, Any]:
     task, training = project.task, project.training
     given = {name: value for name, value in training.parameters.items() if name != PATIENCE}
     for name in given:
-        if name in OURS:
-            raise RecipeError(f"training.parameters.{name}: the platform sets it, from {OURS[name]}")
-    allowed = _OBJECTIVES[task.type]
+        if (refused := refusal(name)) is not None:
+            raise RecipeError(f"training.parameters.{name} {refused[1]}; {refused[2]}")
+    allowed = OBJECTIVES[task.type]
     if (objective := given.get("objective", allowed[0])) not in allowed:
-        raise RecipeError(f"training.parameters.objective: {objective!r} is not for {task.type}; use {', '.join(allowed)}")
-    watched = _WATCHED[deciding(task)]
+        raise RecipeError(f"training.parameters.objective: {objective!r} is not for {task.type}: {', '.join(allowed)}")
+    watched = _WATCHED[metric(task)]
     if task.type == "multiclass":
         watched = {"logloss": "mlogloss", "error": "merror"}.get(watched, watched)
     told = {"tree_method": "hist", "eval_metric": watched, **given, "objective": objective}
@@ -138,7 +115,7 @@ def _try(told: dict[str, Any], task: TaskSpec) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            xgboost.train(told, data, 2, evals=[(data, "made-up")], verbose_eval=False)
+            xgboost.train(told, data, 2, evals=[(data, "rows")], verbose_eval=False)
         except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
             raise RecipeError(f"training.parameters: {_first_line(error)}") from None
     for warning in caught:
