@@ -6,6 +6,7 @@ The file is parsed, not imported: what a project imports may be absent here, slo
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def _file(folder: Path, module: str) -> Path | None:
     """The file of a module, which must lie in the folder itself."""
     base = folder.joinpath(*module.split("."))
     for file in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
-        if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+        real = Path(os.path.realpath(file))  # os.path answers no where pathlib raises, for a name too long
+        if os.path.isfile(real) and real.is_relative_to(os.path.realpath(folder)):
             return file
     return None
 

@@ -111,6 +111,8 @@ def _named(key: str | int) -> str | None:
 
 def _is_literal(keys: Keys, value: Any) -> bool:
     named = _named(keys[-1])
+    if named is None and keys[-2:-1] == ("secrets",) and isinstance(keys[-1], str):
+        named = "secret"  # `secrets: {NAME: value}`, where a list of names is meant
     if named is None or value is None or isinstance(value, bool | dict | tuple):
         return False
     if isinstance(value, int | float):

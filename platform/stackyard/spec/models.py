@@ -36,7 +36,7 @@ class TaskSpec(Spec):
     """The figure that decides. Absent: auc for binary, macro_f1 for multiclass, rmse for regression."""
 
     classes: tuple[str, ...] | None = None
-    """The labels of a multiclass task, in order. Required for multiclass, refused otherwise."""
+    """The labels of a multiclass task, in order. Absent: none; a multiclass task needs them, no other may have them."""
 
 
 class PythonSourceSpec(Spec):

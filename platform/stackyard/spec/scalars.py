@@ -17,7 +17,7 @@ _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
 _SWITCH = re.compile(r"yes|no|on|off", re.IGNORECASE)
 _UNBOUNDED = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
-_DIGIT_WORD = re.compile(r"[-+.]?[0-9][0-9a-zA-Z_.:+-]*")
+_DIGIT_WORD = re.compile(r"[-+]?\.?[0-9][0-9a-zA-Z_.:+-]*")
 _ODD_NUMBERS = (
     (re.compile(r"[-+]?0[0-9_]+"), "has a leading zero, which some readers take as octal", "write it without the zero"),
     (re.compile(r"[-+]?0[box][0-9a-fA-F_]+"), "is not a decimal number", "write it in decimal"),

@@ -29,6 +29,8 @@ def _schemas() -> dict[str, Any]:
     project = _tidied(ProjectSpec.model_json_schema())
     environment = _tidied(EnvironmentSpec.model_json_schema())
     partial = _partial(project)
+    source = partial["$defs"]["DataSpec"]["properties"]["source"]
+    source["anyOf"] = [_joined(partial["$defs"], source["anyOf"]), {"type": "null"}]
     environment["$defs"] |= {f"Override{name}": each for name, each in partial.pop("$defs").items()}
     about = environment["properties"]["overrides"]["description"]
     environment["properties"]["overrides"] = {**partial, "description": about}
@@ -76,6 +78,13 @@ def _partial(node: Any) -> Any:
     if "properties" in result:
         result["properties"] = {name: _removable(each) for name, each in result["properties"].items()}
     return result
+
+
+def _joined(definitions: dict[str, Any], branches: list[Any]) -> dict[str, Any]:
+    """One shape with the fields of all branches: an override may take one kind of source away and add another."""
+    names = [each["$ref"].rpartition("/Override")[2] for each in branches if "$ref" in each]
+    joined = {name: field for each in names for name, field in definitions[each]["properties"].items()}
+    return {"type": "object", "additionalProperties": False, "properties": joined}
 
 
 def _removable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -133,8 +134,9 @@ def _project_folder(document: Document, found: list[Problem]) -> Path | None:
     named = document.tree.get("project")
     if not isinstance(named, str):
         return None
-    folder = Path(document.file.parent, named).resolve() if "\0" not in named else None
-    if folder is None or not folder.is_dir():
+    # os.path answers no where pathlib raises: names too long, loops of links
+    folder = Path(os.path.realpath(document.file.parent / named)) if "\0" not in named else None
+    if folder is None or not os.path.isdir(folder):
         rule, remedy = "there is no such folder", "write the project's folder relative to this file"
         found.append(Problem("project-folder", document.origin(("project",)), rule, remedy, shown_value(named)))
         return None
