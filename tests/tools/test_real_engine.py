@@ -57,8 +57,14 @@ def pulumi(checkout: Path, settings: dict[str, str], *arguments: str) -> subproc
 def killed_in_the_middle(checkout: Path, settings: dict[str, str]) -> int:
     (checkout / "infra" / "wait").touch()
     command = ["pulumi", "up", "--stack", "local", "--yes", "--skip-preview", "--non-interactive"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=checkout, env=settings, start_new_session=True, **quiet)
+    process = subprocess.Popen(
+        command,
+        cwd=checkout,
+        env=settings,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 60
     while not (checkout / "infra" / "waiting").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -70,7 +76,7 @@ def killed_in_the_middle(checkout: Path, settings: dict[str, str]) -> int:
 
 def assert_nobody_left(checkout: Path) -> None:
     """The language host ends soon after its engine, though nobody told it to."""
-    deadline = time.monotonic() + 10
+    deadline, inside = time.monotonic() + 10, []
     while time.monotonic() < deadline:
         inside = []
         for process in Path("/proc").glob("[0-9]*"):

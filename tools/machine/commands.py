@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from machine import backend, engine, environment, places, say, venv
 
@@ -196,15 +196,14 @@ def _heal(stack: str, settings: dict[str, str], adopt: bool) -> None:
         say.line("could not complete what was begun; destroying what is known")
 
 
-def _run(command: list[str], settings: dict[str, str], stdout: object = None) -> int:
+def _run(command: list[str], settings: dict[str, str], stdout: TextIO | None = None) -> int:
     """Run a command of .venv or the engine from the checkout. Ctrl-C reaches it from the terminal; we wait for it."""
     program = shutil.which(command[0], path=settings["PATH"])
     if not program:
         say.stop(f"`{command[0]}` is not there after set-up: `make clean` and run this again.")
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        options = {"cwd": places.CHECKOUT, "env": settings, "stdout": stdout}
-        status = subprocess.Popen([program, *command[1:]], **options).wait()
+        status = subprocess.Popen([program, *command[1:]], cwd=places.CHECKOUT, env=settings, stdout=stdout).wait()
     finally:
         signal.signal(signal.SIGINT, before)
     return 128 - status if status < 0 else status
