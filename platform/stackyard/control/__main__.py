@@ -17,6 +17,7 @@ import structlog
 from stackyard.clock import SystemClock
 from stackyard.control.journal import Journal
 from stackyard.control.local import LocalRuns
+from stackyard.control.projector import Projector
 from stackyard.control.reconciler import Reconciler
 from stackyard.control.settings import ControllerSettings
 from stackyard.store.keys import read_private
@@ -44,7 +45,10 @@ def main(path: str) -> int:
     journal = Journal(settings.database)
     journal.migrate()
     runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder))
-    reconciler = Reconciler(settings, store=Store.open(settings.store), journal=journal, runs=runs, clock=SystemClock())
+    projector = Projector()
+    reconciler = Reconciler(
+        settings, store=Store.open(settings.store), journal=journal, runs=runs, projector=projector, clock=SystemClock()
+    )
     log.info("started", stack=settings.stack, model=settings.model)
     while not stop.is_set():
         try:
@@ -52,6 +56,7 @@ def main(path: str) -> int:
         except Exception as error:  # the loop outlives any one look; what failed is seen again
             log.exception("step failed", error=str(error))
         stop.wait(PERIOD)
+    projector.stop()
     runs.stop(seconds=20)
     journal.close()
     return 0

@@ -88,6 +88,8 @@ class Project:
     """Show a finished run in MLflow."""
 
     run_id: str
+    champion: bool
+    """Whether its bundle is the live one."""
     reason: str
 
 
@@ -104,14 +106,18 @@ Action = StartRun | Abandon | Publish | Project | Wait
 
 def decide(world: World, now: dt.datetime) -> list[Action]:
     """The actions that are due, in order; never empty, and each with its reason."""
-    shown: list[Action] = [
-        Project(run.run_id, f"run {run.number} succeeded and MLflow does not show it yet")
+    if world.champion is None:
+        action = _first_champion(world, now)
+        return [action, *_projections(world)] if isinstance(action, Wait) else [action]
+    return [Wait(f"release {world.release} is live with bundle {world.champion[:12]}"), *_projections(world)]
+
+
+def _projections(world: World) -> list[Action]:
+    return [
+        Project(run.run_id, run.bundle == world.champion, f"MLflow does not show run {run.number} yet")
         for run in world.runs
         if world.mlflow and run.state == "succeeded" and not run.projected
     ]
-    if world.champion is not None:
-        return [*shown, Wait(f"release {world.release} is live with bundle {world.champion[:12]}")]
-    return [*shown, _first_champion(world, now)]
 
 
 def _first_champion(world: World, now: dt.datetime) -> Action:

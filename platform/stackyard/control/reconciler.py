@@ -16,9 +16,9 @@ from stackyard.control import decide as d
 from stackyard.control.commit import commit
 from stackyard.control.journal import Journal, Run
 from stackyard.control.local import LocalRuns
+from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
 from stackyard.data import code
-from stackyard.registry import mlflow_projection
 from stackyard.store import bundles, layout, releases
 from stackyard.store.documents import canonical, digest_of, public_text
 from stackyard.store.keys import ensure_signing_key
@@ -26,17 +26,28 @@ from stackyard.store.objects import Store
 
 log = structlog.get_logger()
 
+PROJECTION_RETRY = dt.timedelta(seconds=30)
+"""How long a projection that failed is left alone."""
+
 
 class Reconciler:
     """One model's loop: `step()` until told to stop."""
 
     def __init__(
-        self, settings: ControllerSettings, *, store: Store, journal: Journal, runs: LocalRuns, clock: Clock
+        self,
+        settings: ControllerSettings,
+        *,
+        store: Store,
+        journal: Journal,
+        runs: LocalRuns,
+        projector: Projector,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._journal = journal
         self._runs = runs
+        self._projector = projector
         self._clock = clock
         self._key = ensure_signing_key(settings.signing_key)
         self._trusted = [public_text(self._key.public_key())]
@@ -47,6 +58,7 @@ class Reconciler:
     def step(self) -> None:
         """See, decide, act, once."""
         now = self._clock.now()
+        self._collect(now)
         for action in d.decide(self.observe(), now):
             if self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
                 log.info("decided", action=type(action).__name__, reason=action.reason)
@@ -79,7 +91,7 @@ class Reconciler:
             case d.Publish():
                 self._publish(action, now)
             case d.Project():
-                self._project(action.run_id, now)
+                self._project(action)
             case d.Wait():
                 pass
 
@@ -90,13 +102,13 @@ class Reconciler:
         else:
             state = "running" if self._runs.alive(run.run_id, run.pid) else "pending"
         # A projection that failed is tried again later, not at every step.
-        waiting = self._projection_due.get(run.run_id, now) > now
+        waiting = self._projector.busy(run.run_id) or self._projection_due.get(run.run_id, now) > now
         return d.RunSeen(
             run_id=run.run_id,
             number=run.number,
             recipe=run.recipe,
             state=state,
-            ended=_time(result.get("ended")) if result else None,
+            ended=_ended(run, result) if result else None,
             bundle=result.get("bundle") if result else None,
             reason=result.get("reason") if result else None,
             projected=run.projected or waiting,
@@ -156,20 +168,37 @@ class Reconciler:
         if releases.publish(self._store, release, self._key):
             log.info("released", number=release.number, bundle=release.champion)
 
-    def _project(self, run_id: str, now: dt.datetime) -> None:
-        result = self._results[run_id]
-        done = mlflow_projection.project_in_child(
-            str(self._settings.mlflow), result, bundles.manifest(self._store, result["bundle"])
+    def _project(self, action: d.Project) -> None:
+        result = self._results[action.run_id]
+        manifest = bundles.manifest(self._store, result["bundle"])
+        lineage = self._store.read(
+            layout.bundle_file(result["bundle"], "lineage.json"), digest=manifest["files"]["lineage.json"]["sha256"]
         )
-        if done:
-            self._journal.projected(run_id)
-        else:
-            self._projection_due[run_id] = now + dt.timedelta(seconds=30)
+        projection = {
+            "tracking_uri": self._settings.mlflow,
+            "result": result,
+            "manifest": manifest,
+            "lineage": json.loads(lineage),
+            "champion": action.champion,
+        }
+        self._projector.start(action.run_id, projection)
+
+    def _collect(self, now: dt.datetime) -> None:
+        for run_id, made in self._projector.finished().items():
+            if made:
+                self._journal.projected(run_id)
+            else:
+                self._projection_due[run_id] = now + PROJECTION_RETRY
 
 
 def _run_id(settings: ControllerSettings, number: int, recipe: str) -> str:
     # The store may be older than the journal (a database that was lost): the recipe keeps ids apart.
     return f"{settings.model}-{number:04d}-{recipe[:8]}"
+
+
+def _ended(run: Run, result: dict[str, Any]) -> dt.datetime | None:
+    started = _time(run.started)
+    return None if started is None else started + dt.timedelta(seconds=result.get("seconds", 0.0))
 
 
 def _time(text: str | None) -> dt.datetime | None:
