@@ -131,6 +131,8 @@ class Follower:
         facts = bundles.verify_folder(folder, digest)
         if facts.get("model") != self.name:
             raise bundles.BundleError(f"bundle {digest[:12]} is a model of {facts.get('model')!r}, not of {self.name!r}")
+        if facts.get("model_digest") != facts["files"].get("model.ubj", {}).get("sha256"):
+            raise bundles.BundleError(f"bundle {digest[:12]} does not hold the model that was trained")
         code_folder = code.unpack(store, str(facts["code"]), self.cache / "code")
         self._try(folder, digest, code_folder)
         loaded = model.load(folder, digest, code_folder)

@@ -16,8 +16,8 @@ from pathlib import Path
 from stackyard.serving.screening import RefusedError
 
 SECONDS = 60
-MEMORY = 8 << 30
-"""Address space, bytes: polars and its allocator reserve gigabytes that they never touch."""
+MEMORY = 1 << 30
+"""Bytes of address space beyond what the libraries reserve and eight times the bundle: a cut file can ask for any."""
 
 _INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 
@@ -47,14 +47,18 @@ def check(folder: Path, bundle: str, code_folder: Path) -> None:
     """Everything the child does: load, look at the weights, answer the golden rows. Raises what it meets."""
     from stackyard.serving import model
 
+    limit(folder)
     loaded = model.load(folder, bundle, code_folder)
     model.check_weights(loaded)
     model.check_golden(loaded)
 
 
-def limit() -> None:
-    """Bound this process: memory, processor time, files it may write."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def limit(folder: Path) -> None:
+    """Bound this process, its libraries loaded: memory, processor time, files it may write."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    memory = pages * resource.getpagesize() + MEMORY + 8 * size
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -63,7 +67,6 @@ def limit() -> None:
 def main(arguments: list[str]) -> int:
     """`FOLDER BUNDLE CODE_FOLDER`; 0 when the bundle may be loaded, else 1 and one line on stderr."""
     folder, bundle, code_folder = arguments
-    limit()
     sys.dont_write_bytecode = True
     try:
         check(Path(folder), bundle, Path(code_folder))
