@@ -1,8 +1,8 @@
 """Rows that strangers send, read into typed columns or refused with the path of every mistake.
 
 Strict: `"3"` is no number, `true` is no integer, a time without its zone is not a time. Ranges and categories are
-not enforced here: an unusual input deserves an answer, and noticing it is monitoring's business. Written as one
-plain loop because it runs on every request (about 20 us for a row of 17 columns).
+not enforced here: an unusual input deserves an answer, and noticing it is monitoring's business. Plain loops and
+no models, because it runs on every request (about 50 us for one row of 16 columns, 1 ms for 256).
 """
 
 from __future__ import annotations
@@ -32,6 +32,18 @@ PROBLEMS_TOLD = 100
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+MANY_ROWS = 64
+"""From here on columns are read as wholes; below, setting up a series for each costs more than it saves."""
+
+_PLAIN_KINDS: dict[str, frozenset[type]] = {
+    "integer": frozenset({int}),
+    "float": frozenset({float}),
+    "boolean": frozenset({bool}),
+    "string": frozenset({str}),
+    "datetime": frozenset(),  # each is parsed
+}
+"""Types of which nothing needs checking that building a series does not check by itself."""
+
 _WANTED = {
     "integer": "must be an integer",
     "float": "must be a number",
@@ -55,28 +67,62 @@ def request_frame(rows: Sequence[Any], columns: Mapping[str, ColumnSpec]) -> pl.
     Every column must be named in every row; a nullable one may be null. Raises InputError with at most
     PROBLEMS_TOLD problems.
     """
-    plan = [(name, _READERS[column.type], column.nullable) for name, column in columns.items()]
-    width, clean = len(plan), []
-    problems: list[tuple[str, str]] = []
     if not rows:
         raise InputError([("instances", "must hold at least one row")])
-    for number, row in enumerate(rows):
-        read: dict[str, Any] = {}
-        try:
-            if len(row) == width and type(row) is dict:
-                for name, reader, nullable in plan:
-                    value = row[name]
-                    read[name] = reader(value) if value is not None or not nullable else None
-                clean.append(read)
-                continue
-        except (TypeError, ValueError, KeyError, OverflowError):
-            pass  # the slow way names every mistake
-        problems += _problems(number, row, columns)
-        if len(problems) >= PROBLEMS_TOLD:
-            break
-    if problems:
-        raise InputError(problems[:PROBLEMS_TOLD])
-    return pl.DataFrame(clean, schema={name: DTYPES[column.type] for name, column in columns.items()})
+    try:
+        made = _few(rows, columns) if len(rows) < MANY_ROWS else _many(rows, columns)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        problems: list[tuple[str, str]] = []
+        for number, row in enumerate(rows):
+            problems += _problems(number, row, columns)
+            if len(problems) >= PROBLEMS_TOLD:
+                break
+        if not problems:  # the fast way and the slow way must agree on what is sound
+            raise
+        raise InputError(problems[:PROBLEMS_TOLD]) from None
+    return made
+
+
+def _few(rows: Sequence[Any], columns: Mapping[str, ColumnSpec]) -> pl.DataFrame:
+    """Row by row: fastest for the few rows that most requests hold. Raises for the first mistake."""
+    plan = [(name, _READERS[column.type], column.nullable) for name, column in columns.items()]
+    read = []
+    for row in rows:
+        _check_names(row, columns)
+        read.append(
+            {
+                name: reader(value) if (value := row[name]) is not None or not nullable else None
+                for name, reader, nullable in plan
+            }
+        )
+    return pl.DataFrame(read, schema={name: DTYPES[column.type] for name, column in columns.items()})
+
+
+def _many(rows: Sequence[Any], columns: Mapping[str, ColumnSpec]) -> pl.DataFrame:
+    """Column by column: one look at the types of a whole column, and a tenth of the cost for 256 rows."""
+    for row in rows:
+        _check_names(row, columns)
+    made = []
+    for name, column in columns.items():
+        values = [row[name] for row in rows]
+        kinds = set(map(type, values))
+        if column.nullable:
+            kinds.discard(type(None))
+        if not kinds <= _PLAIN_KINDS[column.type] or (column.type == "float" and not _finite_sum(values)):
+            reader = _READERS[column.type]
+            values = [reader(value) if value is not None or not column.nullable else None for value in values]
+        made.append(pl.Series(name, values, dtype=DTYPES[column.type]))
+    return pl.DataFrame(made)
+
+
+def _finite_sum(values: list[float | None]) -> bool:
+    """False when any value is NaN or infinite; sound values may overflow, and are then read one by one."""
+    return math.isfinite(sum(value for value in values if value is not None))
+
+
+def _check_names(row: Any, columns: Mapping[str, ColumnSpec]) -> None:
+    if type(row) is not dict or row.keys() != columns.keys():
+        raise KeyError("other fields")
 
 
 def _integer(value: Any) -> int:
