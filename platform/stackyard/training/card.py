@@ -8,6 +8,10 @@ from typing import Any
 import xgboost
 
 MOST_FEATURES = 30
+_HOW = (
+    "A trial learned from the oldest rows and was measured on rows newer than all it had seen. "
+    "The model in this bundle is the same recipe, fitted again on all rows, the newest included."
+)
 
 
 def importance(model: xgboost.Booster, names: list[str]) -> list[tuple[str, float, int]]:
@@ -36,12 +40,11 @@ def write(
             "",
             "## Data",
             "",
-            f"{facts['rows']} rows from {facts['start']} to {facts['end']} (event time), snapshot `{lineage['snapshot']}`.",
+            f"{facts['rows']} rows from {facts['start']} to {facts['end']} (event time).",
             "",
             "## How good it is",
             "",
-            "A trial learned from the oldest rows and was measured on rows newer than all it had seen. "
-            "The model in this bundle is the same recipe, fitted again on all rows, the newest included.",
+            _HOW,
             "",
             *_metrics_table(metrics),
             "",
@@ -59,7 +62,7 @@ def write(
             "",
             "## How to take it back",
             "",
-            "`stackyard rollback` makes the champion before it the champion again; nothing has to be built or deployed.",
+            "`stackyard rollback` makes the champion before it the champion again; nothing is built or deployed for it.",
             "",
         ]
     )

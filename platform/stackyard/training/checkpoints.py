@@ -69,7 +69,7 @@ class Checkpoints:
         return None
 
     def at(self, stage: str, number: int) -> Checkpoint:
-        """The checkpoint of `stage` after `number` rounds. Raises KeyError or ValueError if it is not there or broken."""
+        """The checkpoint of `stage` after `number` rounds. Raises KeyError or ValueError."""
         found = self._read(key := self._key(stage, number))
         if found is None:
             raise ValueError(f"{key} is of another recipe")

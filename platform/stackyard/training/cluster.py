@@ -79,5 +79,4 @@ def _leave_out_what_is_not_needed() -> None:
     chosen = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
     parameters = inspect.signature(RayParams.__init__).parameters.values()
     named = [item for item in parameters if item.default is not inspect.Parameter.empty]
-    setattr(RayParams.__init__, "__defaults__", tuple(chosen.get(item.name, item.default) for item in named))
-
+    RayParams.__init__.__defaults__ = tuple(chosen.get(item.name, item.default) for item in named)

@@ -23,7 +23,8 @@ from stackyard.spec.metrics import metric
 from stackyard.store import layout
 from stackyard.store.documents import canonical, digest_of
 from stackyard.store.objects import Store
-from stackyard.training import cluster, fit, intent as intents, measures, package, predict, recipe
+from stackyard.training import cluster, fit, measures, package, predict, recipe
+from stackyard.training import intent as intents
 from stackyard.training.boost import Stage
 from stackyard.training.checkpoints import Checkpoint, Checkpoints
 from stackyard.training.failures import explain
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     store = Store.open(intent.store)
     try:
         figures = _Run(intent, store, Path(argv[1])).go()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it was, it becomes one reason and a log
         reason = explain(error)
         key = layout.run(intent.run_id, "failure.log")
         store.write(key, traceback.format_exc().encode())
@@ -82,7 +83,18 @@ class _Run:
         trial, final = self._fit(job, matrices)
         metrics = self._measure(trial, job, matrices)
         done = package.Finished(
-            frame, computed, matrices.final, labels, schema, function, final.model, final.round, metrics, snapshot, digest, told
+            frame,
+            computed,
+            matrices.final,
+            labels,
+            schema,
+            function,
+            final.model,
+            final.round,
+            metrics,
+            snapshot,
+            digest,
+            told,
         )
         bundle, model = package.publish(self.store, self.intent, done)
         self._timed("bundle", bundle[:12])
@@ -126,7 +138,9 @@ class _Run:
         except Exception as error:
             raise DataError(f"features.function: {blame(error, folder)}") from error
 
-    def _job(self, told: dict[str, Any], patience: int | None, snapshot: str, digest: str, cut: tuple[int, int]) -> fit.Job:
+    def _job(
+        self, told: dict[str, Any], patience: int | None, snapshot: str, digest: str, cut: tuple[int, int]
+    ) -> fit.Job:
         training = self.project.training
         decides = [snapshot, digest, told, patience, training.rounds, training.seed, training.workers, list(cut)]
         decides += [training.checkpoint_every, package.versions()]

@@ -7,11 +7,14 @@ cannot give, the AUC of one class alone for example, is left out rather than mad
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from sklearn import metrics
+from sklearn.exceptions import UndefinedMetricWarning
 
 from stackyard.spec.models import TaskSpec
+
 
 def measure(task: TaskSpec, labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
     """The figures of `outputs` against `labels` [rows].
@@ -21,12 +24,10 @@ def measure(task: TaskSpec, labels: np.ndarray, outputs: np.ndarray) -> dict[str
     """
     if len(labels) == 0:
         return {}
-    if task.type == "regression":
-        found = _regression(labels, outputs)
-    elif task.type == "binary":
-        found = _binary(labels, outputs)
-    else:
-        found = _multiclass(labels, outputs)
+    figures = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # a share of nothing is 0, as documented
+        found = figures(labels, outputs)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)} | {"rows": float(len(labels))}
 
 
@@ -36,9 +37,9 @@ def _binary(labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
         "log_loss": metrics.log_loss(labels, np.clip(outputs, 1e-15, 1 - 1e-15), labels=[0, 1]),
         "brier": float(np.mean((outputs - labels) ** 2)),
         "accuracy": metrics.accuracy_score(labels, decided),
-        "precision": metrics.precision_score(labels, decided, zero_division=0),
-        "recall": metrics.recall_score(labels, decided, zero_division=0),
-        "f1": metrics.f1_score(labels, decided, zero_division=0),
+        "precision": metrics.precision_score(labels, decided),
+        "recall": metrics.recall_score(labels, decided),
+        "f1": metrics.f1_score(labels, decided),
         "base_rate": float(np.mean(labels)),
     }
     if 0 < labels.sum() < len(labels):
@@ -52,7 +53,7 @@ def _multiclass(labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
     return {
         "log_loss": metrics.log_loss(labels, outputs, labels=classes),
         "accuracy": metrics.accuracy_score(labels, decided),
-        "macro_f1": metrics.f1_score(labels, decided, labels=classes, average="macro", zero_division=0),
+        "macro_f1": metrics.f1_score(labels, decided, labels=classes, average="macro"),
     }
 
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from stackyard.store import layout
 from stackyard.store.documents import canonical
@@ -21,8 +21,8 @@ class Progress:
 
     def write(self, phase: str, **facts: Any) -> None:
         """Say that the run is in `phase`; `facts` are JSON values."""
-        found = {"kind": "run-progress", "version": 1, "run_id": self._run, "phase": phase, "time": time.time(), **facts}
-        self._store.write(layout.run(self._run, "progress.json"), canonical(found))
+        found = {"kind": "run-progress", "version": 1, "run_id": self._run, "phase": phase, "time": time.time()}
+        self._store.write(layout.run(self._run, "progress.json"), canonical({**found, **facts}))
 
     def read(self) -> dict[str, Any]:
         """The newest word, or nothing."""
@@ -44,7 +44,7 @@ class Echo:
         self._progress, self._interval = progress, interval
         self._end, self._thread = threading.Event(), threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Echo:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
