@@ -113,7 +113,7 @@ def test_a_process_that_keeps_failing_is_tried_for_ever_and_told_with_its_log(su
 
 def test_shared_memory_of_a_killed_process_is_removed(site: dict[str, str]):
     file = tagged.SHARED_MEMORY / f"stackyard-test-{site['stack_id']}"
-    code = f"import mmap, time; f=open({str(file)!r}, 'w+b'); f.truncate(9); m = mmap.mmap(f.fileno(), 9); time.sleep(9)"
+    code = f"import mmap,time; f=open({str(file)!r}, 'w+b'); f.truncate(9); m = mmap.mmap(f.fileno(), 9); time.sleep(9)"
     environment = dict(os.environ) | {tagged.STACK_TAG: site["stack_id"]}
     with subprocess.Popen([sys.executable, "-c", code], env=environment):
         until(lambda: tagged.shared_memory(tagged.find(site["stack_id"])), "the mapping is there")

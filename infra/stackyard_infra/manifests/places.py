@@ -44,8 +44,8 @@ class Places:
 
     @property
     def python(self) -> str:
-        """The checkout's Python."""
-        return str(self.checkout / ".venv" / "bin" / "python")
+        """The checkout's Python by a path without spaces, which the supervisor sees to: Ray needs one."""
+        return str(self.runtime / "venv" / "bin" / "python")
 
     @property
     def database(self) -> str:

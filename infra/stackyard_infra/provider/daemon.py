@@ -92,6 +92,7 @@ class Daemon:
         for folder in (self.site.state, self.site.logs, self.folder, self.site.runtime):
             private_folder(folder)
         self.site.socket.unlink(missing_ok=True)
+        self.link()
         self._write_launcher()
         with self._locked():
             self._configure()
@@ -115,6 +116,13 @@ class Daemon:
             time.sleep(0.05)
         reason = self.site.log("supervisor-start").read_text(errors="replace").strip().splitlines()[-3:]
         raise Refusal(f"The supervisor does not start: {' '.join(reason) or 'it does not answer within 20 s'}.")
+
+    def link(self) -> None:
+        """`RUNTIME/venv`: the checkout's Python by a short name, since Ray breaks on a space in its own path."""
+        link = self.site.runtime / "venv"
+        if not link.is_symlink() or os.readlink(link) != sys.prefix:
+            link.unlink(missing_ok=True)
+            link.symlink_to(sys.prefix)
 
     def stop(self) -> None:
         """Ask supervisord to end itself and what it runs, if it is there; `tagged.end` makes sure."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,9 +39,10 @@ class PortsKind(Kind):
         return self._choose({"ports": {}, "addresses": {}, "taken": []}, inputs)
 
     def read(self, state: Plain) -> dict[str, Any] | None:
-        theirs = _listened_to() & set(state["ports"].values())
-        if theirs:
-            theirs -= tagged.listening(tagged.find(Site.of(state).stack_id))
+        theirs = self._foreign(state)
+        if theirs:  # one of ours may have ended between the two looks: only what stays is somebody else's
+            time.sleep(0.5)
+            theirs &= self._foreign(state)
         return {"taken": sorted(theirs)}
 
     def drift(self, state: Plain) -> set[str]:
@@ -53,6 +55,10 @@ class PortsKind(Kind):
         if state["taken"] or changed(state, inputs):
             return dict.fromkeys(self.outputs, UNKNOWN)
         return super().foresee(state, inputs)
+
+    def _foreign(self, state: Plain) -> set[int]:
+        found = _listened_to() & set(state["ports"].values())
+        return found - tagged.listening(tagged.find(Site.of(state).stack_id)) if found else found
 
     def _choose(self, state: Plain, inputs: Plain) -> dict[str, Any]:
         kept = {n: p for n, p in state["ports"].items() if n in inputs["names"] and p not in state["taken"]}

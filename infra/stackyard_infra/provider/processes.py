@@ -35,6 +35,7 @@ class SupervisorKind(Kind):
         site = Site.of(inputs)
         daemon = self._daemon(site)
         if daemon.pid() is not None and self._settings(site) == inputs["environment"]:
+            daemon.link()
             return {}
         self._end(site, daemon)
         daemon.forget()
@@ -43,7 +44,8 @@ class SupervisorKind(Kind):
 
     def read(self, state: Plain) -> dict[str, Any] | None:
         site = Site.of(state)
-        return {} if self._daemon(site).pid() is not None else None
+        sound = (site.runtime / "venv").exists() and self._daemon(site).pid() is not None
+        return {} if sound else None
 
     def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
         site = Site.of(inputs)

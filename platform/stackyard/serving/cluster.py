@@ -7,6 +7,7 @@ them in place; SIGTERM ends everything; after a kill the next start ends what th
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +25,7 @@ from stackyard.serving.settings import NOTICE_SECONDS, Settings
 
 START_SECONDS = 90.0
 WATCH_SECONDS = 1.0
+TELL_SECONDS = 5.0
 SILENT_SECONDS = 30.0
 """How long the dashboard may fail to answer before Ray is taken for dead."""
 
@@ -32,10 +35,12 @@ class Cluster:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._settings = Settings.read(path)
+        self._settings, self._digest = Settings.read(path), _digest(path)
+        self._acknowledged = False
         self._wake = threading.Event()
         self._ending = self._reread = False
         self._head: subprocess.Popen[bytes] | None = None
+        self._told, self._told_at = "", 0.0
         self._api = ray_head.Api(self._settings)
 
     def run(self) -> int:
@@ -45,6 +50,7 @@ class Cluster:
         os.environ.setdefault("STACKYARD_STACK_ID", self._settings.stack_id)
         os.environ.setdefault("STACKYARD_PROCESS", "serving")
         try:
+            self._keep_logs()
             self._clean()
             self._start()
             self._watch()
@@ -90,16 +96,45 @@ class Cluster:
                 raise ClusterError("Ray's head ended")
             if self._api.up():
                 heard = time.monotonic()
+                self._tell_state()
+                self._acknowledge()
             elif time.monotonic() - heard > SILENT_SECONDS:
                 raise ClusterError(f"Ray's dashboard has been silent for {SILENT_SECONDS:g} s")
 
+    def _tell_state(self) -> None:
+        """Say what Serve says of the application whenever that changes: a failed replica must not be a silent one."""
+        if time.monotonic() < self._told_at + TELL_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        with suppress(ClusterError):
+            state = ray_head.state(self._api.details())
+            if state != self._told:
+                self._told = state
+                _say(f"Serve: {state}")
+
     def _redeploy(self) -> None:
         try:
-            self._settings = Settings.read(self._path)
-            self._api.put(deployment.document(self._settings))
+            settings, digest = Settings.read(self._path), _digest(self._path)
+            self._api.put(deployment.document(settings))
+            self._settings, self._digest, self._acknowledged = settings, digest, False
             _say("deployed the settings anew")
         except (ClusterError, OSError, ValueError) as error:
             _say(f"the new settings are not deployed, the old ones stay: {error}")
+
+    def _acknowledge(self) -> None:
+        """Say which settings run, once they do."""
+        if self._acknowledged or self._settings.ready_file is None:
+            return
+        try:
+            running = self._api.running()
+        except ClusterError:
+            return
+        if running:
+            scratch = self._settings.ready_file.with_suffix(".new")
+            scratch.write_text(self._digest)
+            scratch.replace(self._settings.ready_file)
+            self._acknowledged = True
+            _say("all replicas run")
 
     def _alive(self) -> bool:
         return not self._ending and self._head is not None and self._head.poll() is None
@@ -131,6 +166,12 @@ class Cluster:
         elif ended:
             _say(f"ended {ended} processes of an earlier life")
         shutil.rmtree(self._settings.runtime, ignore_errors=True)
+        if self._settings.ready_file is not None:
+            self._settings.ready_file.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _say(text: str) -> None:

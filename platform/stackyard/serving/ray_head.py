@@ -37,6 +37,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "DO_NOT_TRACK": "1",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_ROTATION_MAX_BYTES": str(8 << 20),
+        "RAY_ROTATION_BACKUP_COUNT": "2",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
         "OMP_NUM_THREADS": "1",
@@ -126,6 +128,25 @@ class Api:
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise ClusterError(f"Serve does not answer: {error!r}") from None
+
+    def running(self) -> bool:
+        """Whether everything deployed runs as it was last told to. Raises ClusterError."""
+        applications = self.details().get("applications", {})
+        return bool(applications) and all(found.get("status") == "RUNNING" for found in applications.values())
+
+
+def state(details: dict[str, Any]) -> str:
+    """One line from Serve's details: the application's and each deployment's status, with their messages."""
+    parts: list[str] = []
+    for application in details.get("applications", {}).values():
+        parts.append(_status("application", application))
+        parts += [_status(name, entry) for name, entry in application.get("deployments", {}).items()]
+    return "; ".join(parts) or "no application"
+
+
+def _status(name: str, entry: dict[str, Any]) -> str:
+    message = " ".join(str(entry.get("message", "")).split())[:400]
+    return f"{name} {entry.get('status', 'unknown')}" + (f" ({message})" if message else "")
 
 
 def wait(condition: Callable[[], bool], alive: Callable[[], bool], seconds: float, what: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 NOTICE_SECONDS = 1.5
 """How long HAProxy may take to see a failing health check: two checks of 500 ms, and some slack."""
 
@@ -76,6 +75,8 @@ class Settings(_Plain):
     replica_ports: tuple[int, ...] = Field(min_length=1)
     serving: Limits = Limits()
     log_folder: Path
+    ready_file: Path | None = None
+    """Where the sha256 of this file goes once Serve runs what it says; whoever supervises waits for that."""
 
     @classmethod
     def read(cls, path: Path) -> Settings:
