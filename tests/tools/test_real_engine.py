@@ -144,3 +144,30 @@ def test_a_lost_state_is_started_afresh_and_a_lost_stack_file_is_made_again(
     commands._ensure_stack("local", settings)
     assert pulumi(checkout, settings, "up", "--yes", "--skip-preview").returncode == 0
     assert (checkout / "stacks" / "Pulumi.local.yaml.old").exists()
+
+
+def test_what_a_killed_up_had_begun_to_create_is_forgotten_by_the_state_and_nothing_else_is(
+    checkout: Path, settings: dict[str, str]
+) -> None:
+    assert pulumi(checkout, settings, "up", "--yes", "--skip-preview").returncode == 0
+    folder = backend.folder(settings["PULUMI_BACKEND_URL"])
+    state = folder and backend.checkpoint(folder, "local")
+    assert folder
+    assert state
+    content = json.loads(state.read_text())
+    latest = content["checkpoint"]["latest"]
+    begun = {
+        "urn": "urn:pulumi:local::stackyard::other:index:Thing::half-made",
+        "custom": True,
+        "type": "other:index:Thing",
+        "parent": latest["resources"][0]["urn"],
+    }
+    latest["pending_operations"] = [{"resource": begun, "type": "creating"}]
+    state.write_text(json.dumps(content))
+    assert backend.pending(folder, "local") == [begun["urn"]]
+
+    commands._heal("local", settings, adopt=True)
+
+    assert backend.pending(folder, "local") == []
+    kept = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]
+    assert [resource["urn"] for resource in kept] == [resource["urn"] for resource in latest["resources"]]
