@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackyard.spec.units import day, duration_text, seconds, size, size_text
@@ -73,28 +73,33 @@ def test_what_is_no_day_is_refused(text):
 
 
 @given(st.integers(0, 10**12 - 1), st.sampled_from(["ms", "s", "m", "h", "d"]))
+@settings(deadline=None)
 def test_a_duration_written_again_is_the_same(number, unit):
     value = seconds(f"{number}{unit}")
     assert seconds(duration_text(value)) == pytest.approx(value, rel=1e-12)
 
 
 @given(st.integers(0, 10**12 - 1), st.sampled_from(["B", "KiB", "MiB", "GiB", "TiB"]))
+@settings(deadline=None)
 def test_a_size_written_again_is_the_same(number, unit):
     value = size(f"{number}{unit}")
     assert size(size_text(value)) == value
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["ms", "s", "m", "h", "d"]))
+@settings(deadline=None)
 def test_a_longer_duration_is_longer(number, unit):
     assert seconds(f"{number + 1}{unit}") > seconds(f"{number}{unit}")
 
 
 @given(st.dates())
+@settings(deadline=None)
 def test_a_day_is_the_day_it_names(date):
     assert day(date.isoformat()) == date
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_a_unit_or_a_value_error(text):
     for reader in (seconds, size, day):
         with contextlib.suppress(ValueError):

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+import yaml
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stackyard.spec import reader
 from stackyard.spec.reader import DEPTH_LIMIT, VALUES_LIMIT, Document, read
 from stackyard.spec.scalars import Refused, plain
 
@@ -138,6 +140,16 @@ def test_a_doubtful_value_is_told_with_its_line_and_reading_goes_on(word, readin
     assert isinstance(document.tree, dict)
 
 
+@pytest.mark.parametrize(
+    "word", ["alias-bomb", "tag", "second-document", "deep-brackets", "colon", "bracket", "a-list"]
+)
+def test_a_machine_without_libyaml_refuses_the_same(word, reading, monkeypatch):
+    monkeypatch.setattr(reader, "_Loader", yaml.SafeLoader)
+    text, code = UNREADABLE[word]
+    assert [problem.code for problem in reading(text).problems] == [code]
+    assert reading("a: [1, b]\nc: {d: true}\n").tree == {"a": (1, "b"), "c": {"d": True}}
+
+
 PLACES = {
     "missing": (lambda folder: folder / "absent.yaml", "file-missing"),
     "missing-folder": (lambda folder: folder / "absent" / "spec.yaml", "file-missing"),
@@ -184,7 +196,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(VISIBLE, VALUES, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_json_is_read_as_what_it_is(tmp_path_factory, tree):
     file = tmp_path_factory.mktemp("json") / "spec.yaml"
     file.write_text(json.dumps(tree, indent=1, ensure_ascii=False))
@@ -194,7 +206,7 @@ def test_json_is_read_as_what_it_is(tmp_path_factory, tree):
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_give_a_tree_or_a_problem(tmp_path_factory, raw):
     file = tmp_path_factory.mktemp("bytes") / "spec.yaml"
     file.write_bytes(raw)

@@ -32,7 +32,7 @@ def _finding(folder: Path, keys: Keys, path: str) -> Iterator[Finding]:
     file = _file(folder, module)
     if file is None:
         near = nearest(module, [each.stem for each in folder.glob("*.py")])
-        rule = f"there is no {module.replace('.', '/')}.py in the project's folder"
+        rule = "there is no such module in the project's folder"
         yield Finding("module-missing", keys, rule, "write it, or name another", path, near and f"{near}:{name}")
         return
     try:
@@ -49,7 +49,7 @@ def _finding(folder: Path, keys: Keys, path: str) -> Iterator[Finding]:
     names = set(_names(tree.body))
     if name not in names and "*" not in names:
         near = nearest(name, sorted(names))
-        rule = f"{file.name} has no function {name}"
+        rule = f"there is no such function in {file.name}"
         yield Finding("function-missing", keys, rule, "write it, or name another", path, near and f"{module}:{near}")
 
 

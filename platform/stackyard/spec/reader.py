@@ -220,16 +220,19 @@ class _Builder:
         return self._stop("yaml-syntax", mark.line + 1 if mark else 1, rule, remedy)
 
 
-_SYNTAX = {
+_STRAY: Final = (
+    "is not where a field can begin",
+    "align it with its neighbours, or close the quote or bracket above",
+)
+_SYNTAX: Final = {
     "mapping values are not allowed in this context": (
         "has a colon where no field can begin",
         "indent it like its neighbours, or quote a value that holds `: `",
     ),
     "could not find expected ':'": ("is neither a field nor a value", "write `name: value`"),
-    "did not find expected key": (
-        "is not where a field can begin",
-        "align it with its neighbours, or close the quote or bracket above",
-    ),
+    "did not find expected key": _STRAY,
+    "did not find expected <document start>": _STRAY,
     "found unexpected end of stream": ("a quote is never closed", "close the quote that opens above"),
     "found character that cannot start any token": ("begins with a sign that YAML keeps for itself", "quote it"),
 }
+"""What libyaml says, as an author would put it; anything else is told in its words."""

@@ -86,7 +86,7 @@ def _problem(mistake: Any, origin: Origin, owner: Any) -> Problem:
         return Problem("value", origin, *_sentence(said), shown)
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return Problem("range", origin, f"must be {words} {context[name]}", "choose another value", shown)
+        return Problem("range", origin, f"must be {words} {_short(context[name])}", "choose another value", shown)
     rule, remedy = _TYPES.get(kind, (f"is not valid ({kind})", "see the schema of the spec"))
     return Problem("type", origin, rule, remedy, shown)
 
@@ -119,6 +119,10 @@ def _pattern(pattern: str) -> tuple[str, str]:
         if any(getattr(each, "pattern", None) == pattern for each in kind.__metadata__):
             return words
     return f"does not match {pattern}", "choose another value"
+
+
+def _short(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _listed(words: Any, last: str = "and") -> str:
