@@ -19,6 +19,9 @@ Numbers = Mapping[str, int]
 REPLICA_PORTS = 16
 """Ports that replicas take turns on: twice the most replicas that a local stack may have, for surge."""
 
+START = 600
+"""Seconds a process may take until it is healthy: ten times what a quiet machine needs, since a busy one is no error."""
+
 RAY_PORTS = ("gcs", "dashboard", "agent_http", "agent_grpc", "client", "metrics", "node_manager", "object_manager")
 RAY_PORTS += ("runtime_env_agent", "dashboard_metrics", "autoscaler_metrics")
 """The ports that each Ray head would else choose by itself or share with its neighbours."""
@@ -43,7 +46,7 @@ def mlflow(places: Places, ports: Numbers) -> Plain:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         },
-        "health": {"http": f"http://127.0.0.1:{port}/health", "timeout": 120},
+        "health": {"http": f"http://127.0.0.1:{port}/health", "timeout": START},
     }
 
 
@@ -69,7 +72,7 @@ def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mappi
         "secrets_folder": places.file("controller", "secrets") if spec.project.data.source.secrets else None,
         "facts": {"plan": plan_digest(spec)},
     }
-    return _module(places, "controller", "stackyard.control", settings, health={"timeout": 60})
+    return _module(places, "controller", "stackyard.control", settings, health={"timeout": START})
 
 
 def metrics(spec: StackSpec, places: Places, ports: Numbers, keys: Plain) -> Plain:
@@ -83,7 +86,7 @@ def metrics(spec: StackSpec, places: Places, ports: Numbers, keys: Plain) -> Pla
         "store": str(places.store),
         "trusted_keys": keys["public_keys"],
     }
-    health = {"http": f"http://127.0.0.1:{ports['metrics']}/metrics", "timeout": 60}
+    health = {"http": f"http://127.0.0.1:{ports['metrics']}/metrics", "timeout": START}
     return _module(places, "metrics", "stackyard.monitoring.endpoint", settings, health=health)
 
 
@@ -105,7 +108,7 @@ def serving(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[
         "log_folder": str(places.state / "logs"),
         "ready_file": str(places.runtime / "serving.ready"),
     }
-    health = {"acknowledges": str(places.runtime / "serving.ready"), "file": "settings.json", "timeout": 180}
+    health = {"acknowledges": str(places.runtime / "serving.ready"), "file": "settings.json", "timeout": START}
     return _module(places, "serving", "stackyard.serving.cluster", settings, health=health)
 
 
@@ -122,7 +125,7 @@ def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
         "queue": limits.queue,
         "drain": limits.drain,
     }
-    health = {"tcp": ports["predict"], "timeout": 30}
+    health = {"tcp": ports["predict"], "timeout": START}
     return _module(places, "haproxy", "stackyard.serving.haproxy", settings, health=health)
 
 
