@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import collections
 import json
+import signal
 import time
 from urllib.parse import urlsplit
 
@@ -31,6 +32,10 @@ class Tally:
         self.left -= 1
         return self.left >= 0
 
+    def stop(self) -> None:
+        """No more requests; those on their way are awaited."""
+        self.left, self.until = 0, None
+
     def note(self, code: str, seconds: float) -> None:
         """One answer, or one failure by name."""
         self.codes[code] += 1
@@ -40,16 +45,17 @@ class Tally:
             print("started", flush=True)
 
 
-async def connection(host: str, port: int, message: bytes, tally: Tally, timeout: float) -> None:
+async def connection(host: str, port: int, message: bytes, tally: Tally, patience: float) -> None:
     """Ask until the tally has enough; a broken connection is a failed request, then made anew."""
-    reader = writer = None
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
     while tally.more():
         began = time.perf_counter()
         try:
-            if writer is None:
+            if reader is None or writer is None:
                 reader, writer = await asyncio.open_connection(host, port)
             writer.write(message)
-            code, close = await asyncio.wait_for(answer(reader), timeout)
+            code, close = await asyncio.wait_for(answer(reader), patience)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
             code, close = type(error).__name__, True
             await asyncio.sleep(0.01)
@@ -80,6 +86,7 @@ async def run(options: argparse.Namespace) -> Tally:
     head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
     message = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     tally = Tally(options.requests, options.seconds, options.lines)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tally.stop)
     jobs = [
         connection(address.hostname or "127.0.0.1", address.port or 80, message, tally, options.timeout)
         for _ in range(options.connections)

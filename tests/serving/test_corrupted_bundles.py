@@ -112,10 +112,24 @@ def forged(yard: Any, canary: Path) -> Iterator[tuple[str, str, Files]]:
     original = {"model_digest": sha256(files["model.ubj"])}
     at = random.Random(11)
     for index in range(20):
-        yield f"another model {index}", *reforged(yard, {**files, "model.ubj": flipped(files["model.ubj"], at)}, original)
+        yield (
+            f"another model {index}",
+            *reforged(yard, {**files, "model.ubj": flipped(files["model.ubj"], at)}, original),
+        )
     for share in range(1, 16):
         yield f"cut model {share}", *reforged(yard, {**files, "model.ubj": files["model.ubj"][: -share * 1000]})
-    for name in ("../evil.json", "/etc/passwd", "a/b.json", "..", ".json", "model.ubj/../x.ubj", "x.pkl", "X.json", "n\n.json", ""):
+    for name in (
+        "../evil.json",
+        "/etc/passwd",
+        "a/b.json",
+        "..",
+        ".json",
+        "model.ubj/../x.ubj",
+        "x.pkl",
+        "X.json",
+        "n\n.json",
+        "",
+    ):
         yield f"name {name!r}", *reforged(yard, {**files, name: b"{}"})
     for name in ("model.ubj", "extra.ubj"):
         yield f"pickle as {name}", *reforged(yard, {**files, name: bomb(canary)})
@@ -126,13 +140,23 @@ def forged(yard: Any, canary: Path) -> Iterator[tuple[str, str, Files]]:
         yield f"a list in {name}", *reforged(yard, {**files, name: b"[]"})
     for key in (b"\x0a\x08location", b"\x0a\x88\x00location", b"\x0a\x88\x80\x00location"):
         yield f"onnx {key!r}", *reforged(yard, {**files, "side.onnx": b"\x08\x07" + key + b"\x12\x0b/etc/passwd"})
-    for kind, weights in (("F32", np.full(4, np.nan, "<f4")), ("F64", np.array([1, np.inf], "<f8")), ("F16", np.full(2, np.nan, "<f2"))):
+    for kind, weights in (
+        ("F32", np.full(4, np.nan, "<f4")),
+        ("F64", np.array([1, np.inf], "<f8")),
+        ("F16", np.full(2, np.nan, "<f2")),
+    ):
         yield f"safetensors {kind}", *reforged(yard, {**files, "side.safetensors": safetensors(kind, weights)})
-    yield "safetensors BF16", *reforged(yard, {**files, "side.safetensors": safetensors("BF16", np.full(2, 0x7FC0, "<u2"))})
+    yield (
+        "safetensors BF16",
+        *reforged(yard, {**files, "side.safetensors": safetensors("BF16", np.full(2, 0x7FC0, "<u2"))}),
+    )
     yield "safetensors cut", *reforged(yard, {**files, "side.safetensors": b"\xff" * 12})
     for place in ("base_weights", "split_conditions"):
         for value in (math.nan, math.inf, -math.inf):
-            yield f"{place} {value}", *reforged(yard, {**files, "model.ubj": weighted(files["model.ubj"], place, value)})
+            yield (
+                f"{place} {value}",
+                *reforged(yard, {**files, "model.ubj": weighted(files["model.ubj"], place, value)}),
+            )
     yield from _forged_documents(yard, files)
     yield from _forged_manifests(yard, files)
 
@@ -215,9 +239,7 @@ def follower(yard: Any, cache: Path, trial: Any) -> Follower:
     return Follower(yard.model, yard.store.url, yard.trusted, cache, Metrics(), lambda _: None, trial)
 
 
-def test_none_of_200_corrupted_bundles_is_loaded_or_executed(
-    shared_yard: Any, zygote: Zygote, tmp_path: Path
-) -> None:
+def test_none_of_200_corrupted_bundles_is_loaded_or_executed(shared_yard: Any, zygote: Zygote, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     sound, stored = reforged(shared_yard, shared_yard.files(seed=1))
     loaded = follower(shared_yard, tmp_path / "c", zygote).prepare(
@@ -232,8 +254,8 @@ def test_none_of_200_corrupted_bundles_is_loaded_or_executed(
         try:
             follower(shared_yard, cache, zygote).prepare(digest, store)
             accepted.append(label)
-        except Exception as error:
-            assert not isinstance(error, (MemoryError, RecursionError, AssertionError)), label
+        except Exception as error:  # noqa: BLE001
+            assert not isinstance(error, (MemoryError, RecursionError, AssertionError)), label  # noqa: PT017
         shutil.rmtree(tmp_path / "s")
         shutil.rmtree(cache, ignore_errors=True)
     assert accepted == []

@@ -57,9 +57,14 @@ class Service:
         """One request; `body` is sent as it is, or as JSON."""
         return self.loop.run_until_complete(self.send(method, path, body, chunked=chunked, **headers))
 
-    async def send(self, method: str, path: str, body: Any = b"", *, chunked: bool = False, **headers: str) -> FakeProto:
+    async def send(
+        self, method: str, path: str, body: Any = b"", *, chunked: bool = False, **headers: str
+    ) -> FakeProto:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        sent = {
+            "content-type": "application/json",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         if not chunked:
             sent.setdefault("content-length", str(len(raw)))
         proto = FakeProto(raw, chunk=1000)
@@ -306,7 +311,7 @@ def test_a_full_replica_refuses_one_more_at_once_and_answers_the_rest(
 
     async def crowd() -> list[FakeProto]:
         held = [asyncio.ensure_future(service.send("POST", "/predict", body)) for _ in range(3)]
-        while service.api.batcher.held < 3:
+        while service.api.batcher.held < 3:  # noqa: ASYNC110
             await asyncio.sleep(0)
         refused = await service.send("POST", "/predict", body)
         gate.open.set()
@@ -345,7 +350,7 @@ def test_features_that_fail_on_one_request_spare_its_neighbours(
 
     async def crowd() -> list[FakeProto]:
         sent = [asyncio.ensure_future(service.send("POST", "/predict", {"instances": [sample(i)]})) for i in range(6)]
-        while service.api.batcher.held < 6:
+        while service.api.batcher.held < 6:  # noqa: ASYNC110
             await asyncio.sleep(0)
         gate.open.set()
         return await asyncio.gather(*sent)
@@ -405,13 +410,17 @@ def test_no_body_whatever_is_answered_with_a_server_error(service: Service, body
 
 
 @MUTED
-@given(row=st.fixed_dictionaries({
-    "departs": st.datetimes().map(lambda when: when.isoformat() + "Z"),
-    "carrier": st.text(max_size=40),
-    "distance": st.integers(-(1 << 63), (1 << 63) - 1),
-    "wind": st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    "holiday": st.booleans(),
-}))
+@given(
+    row=st.fixed_dictionaries(
+        {
+            "departs": st.datetimes().map(lambda when: when.isoformat() + "Z"),
+            "carrier": st.text(max_size=40),
+            "distance": st.integers(-(1 << 63), (1 << 63) - 1),
+            "wind": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            "holiday": st.booleans(),
+        }
+    )
+)
 def test_every_sound_row_has_a_finite_answer_or_a_reason(service: Service, row: dict[str, Any]) -> None:
     answer = service.ask("POST", "/predict", {"instances": [row]})
     told = json.loads(answer.answer)

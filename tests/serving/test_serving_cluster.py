@@ -26,10 +26,8 @@ from stackyard.store.keys import ensure_token
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
-PORTS = (
-    "gcs dashboard agent_http agent_grpc client metrics node_manager object_manager runtime_env_agent "
-    "dashboard_metrics autoscaler_metrics"
-).split()
+PORTS = ("gcs", "dashboard", "agent_http", "agent_grpc", "client", "metrics", "node_manager", "object_manager")
+MORE_PORTS = ("runtime_env_agent", "dashboard_metrics", "autoscaler_metrics")
 
 
 @dataclass
@@ -97,7 +95,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None
 @pytest.fixture(scope="module")
 def live(shared_yard: Any, sample: Any, free_ports: Any) -> Iterator[Live]:
     """One cluster with two replicas and HAProxy, for all tests of this module."""
-    yard, ports = shared_yard, free_ports(len(PORTS) + 14)
+    yard, ports = shared_yard, free_ports(25)
     yard.row = sample(1)
     yard.release(yard.publish())
     folder, runtime = yard.folder, Path(f"/tmp/sy-{os.getuid()}-t{os.getpid()}")
@@ -113,9 +111,9 @@ def live(shared_yard: Any, sample: Any, free_ports: Any) -> Iterator[Live]:
         "spool": str(folder / "spool"),
         "runtime": str(runtime / "s"),
         "node_address": "127.0.0.41",
-        "ports": dict(zip(PORTS, ports, strict=False)),
+        "ports": dict(zip((*PORTS, *MORE_PORTS), ports, strict=False)),
         "token_path": str(folder / "ray-token"),
-        "replica_ports": ports[len(PORTS) : -2],
+        "replica_ports": ports[11:-2],
         "serving": {"replicas": {"min": 2, "max": 2, "target_load": 1000.0}, "drain": 3.0, "deadline": 10.0},
         "log_folder": str(folder / "logs"),
     }
@@ -167,11 +165,35 @@ def test_a_killed_replica_costs_no_request_and_is_replaced(live: Live, load: Any
 def test_an_edit_of_replicas_max_is_made_in_place(live: Live) -> None:
     """Earns: that the commonest edit of a running service restarts nothing."""
     before = live.pids()
-    live.settings["serving"]["replicas"]["max"] = 3
-    live.file.write_text(json.dumps(live.settings))
-    live.cluster.send_signal(signal.SIGHUP)
+    _redeploy(live, max=3)
     until(lambda: _most_replicas(live) == 3, "Serve knows the new maximum")
     assert live.pids() == before
+
+
+def test_load_brings_a_replica_and_a_lower_maximum_drains_it_without_a_lost_request(live: Live, load: Any) -> None:
+    """Earns: that autoscaling follows the load that replicas report, and that stopping one under load loses nothing."""
+    _redeploy(live, max=3, target_load=2.0)
+    body = {"instances": [live.yard.row]}
+    generator = load(f"{live.front}/predict", body, seconds=120, connections=12, lines=1)
+    assert generator.stdout.readline().strip() == "started"
+    until(lambda: len(live.ready()) == 3, "a third replica is ready")
+    _redeploy(live, max=2, target_load=2.0)
+    until(lambda: len(live.pids()) == 2, "one replica is gone")
+    generator.terminate()
+    told = json.loads(generator.communicate(timeout=60)[0])
+    _redeploy(live, max=2, target_load=1000.0)
+    assert told["failed"] == 0 and told["requests"] > 100, told
+
+
+def test_haproxy_sets_the_request_id_and_keeps_a_sound_one_of_the_client(live: Live) -> None:
+    """Earns: that one id follows a request through HAProxy, replica and answer."""
+    for sent, kept in (("order-4711.a", True), ("no good!", False), ("x" * 65, False)):
+        body = {"instances": [live.yard.row]}
+        answer = httpx.post(f"{live.front}/predict", json=body, headers={"X-Request-Id": sent})
+        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+        assert (answer.json()["request_id"] == sent) is kept
+    assert len(httpx.post(f"{live.front}/predict", json=body).json()["request_id"]) == 36
+    assert httpx.post(f"{live.front}/predict", content=b" " * (65 << 10)).status_code == 413
 
 
 def test_a_new_release_is_swapped_in_and_a_bad_one_is_not(live: Live) -> None:
@@ -183,8 +205,8 @@ def test_a_new_release_is_swapped_in_and_a_bad_one_is_not(live: Live) -> None:
     torn = bytearray(files["model.ubj"])
     torn[len(torn) // 2] ^= 0x40
     for bad in ({**files, "model.ubj": bytes(torn[: len(torn) // 2])}, {**files, "golden.json": b"{}"}):
-        number = live.yard.release(live.yard.publish(bad))
-        until(lambda: all(f"release {number}" in str(s["load_failure"]) for s in live.servers().values()), "both refuse")
+        words = f"release {live.yard.release(live.yard.publish(bad))}"
+        until(lambda words=words: all(words in str(s["load_failure"]) for s in live.servers().values()), "both refuse")
         assert live.bundle() == second
     assert len(live.pids()) == 2
 
@@ -196,7 +218,9 @@ def test_replicas_start_and_serve_while_the_store_is_away(live: Live) -> None:
     try:
         victim = next(iter(live.pids().values()))
         os.kill(victim, signal.SIGKILL)
-        until(lambda: victim not in live.pids().values() and len(live.ready()) == 2, "a replica starts without the store")
+        until(
+            lambda: victim not in live.pids().values() and len(live.ready()) == 2, "a replica starts without the store"
+        )
         assert live.bundle() == bundle
         assert not store.exists()  # nobody made an empty one in its place
     finally:
@@ -244,6 +268,12 @@ def test_a_killed_cluster_process_converges_and_a_stopped_one_leaves_nothing(liv
     assert not Path(live.settings["runtime"]).exists()
     rows = pl.concat([_logged(live, key) for key in live.yard.store.keys("predictions")], how="vertical")
     assert rows.unique(["request_id", "row"]).height >= 4500  # a kill may lose the last second of one replica
+
+
+def _redeploy(live: Live, **replicas: float) -> None:
+    live.settings["serving"]["replicas"].update(replicas)
+    live.file.write_text(json.dumps(live.settings))
+    live.cluster.send_signal(signal.SIGHUP)
 
 
 def _most_replicas(live: Live) -> int:

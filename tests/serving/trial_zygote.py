@@ -17,7 +17,7 @@ def attempt(folder: str, bundle: str, code_folder: str) -> None:
     words = "ok"
     try:
         probe.check(Path(folder), bundle, Path(code_folder))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         words = f"{type(error).__name__}: {error}".replace("\n", " ")
     sys.stdout.write(words + "\n")
     sys.stdout.flush()

@@ -66,8 +66,10 @@ class Api:
             reply = self._refusal(error, request_id)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # a fault of ours: said, counted, never a bare 500 page
-            reply = self._refusal(RequestError(422, f"this request could not be understood ({type(error).__name__})"), request_id)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: said, counted, never a bare 500 page
+            reply = self._refusal(
+                RequestError(422, f"this request could not be understood ({type(error).__name__})"), request_id
+            )
             print(f"serving: unexpected {error!r} for {scope.method} {scope.path}", flush=True)
         model = self.batcher.model
         headers = [*reply.headers, ("x-request-id", request_id)]

@@ -30,6 +30,25 @@ class OverloadedError(Exception):
     """The replica holds as many requests as it may."""
 
 
+class _Load:
+    """Time-weighted mean of a number that changes on one thread."""
+
+    def __init__(self) -> None:
+        self._sum, self._value, self._since, self._began = 0.0, 0, time.monotonic(), time.monotonic()
+
+    def changed(self, value: int) -> None:
+        now = time.monotonic()
+        self._sum += self._value * (now - self._since)
+        self._value, self._since = value, now
+
+    def take(self, value: int) -> float:
+        self.changed(value)
+        span = self._since - self._began
+        mean = self._sum / span if span > 0 else float(value)
+        self._sum, self._began = 0.0, self._since
+        return mean
+
+
 @dataclass(slots=True)
 class Ask:
     """One request on its way through the thread."""
@@ -75,7 +94,7 @@ class Batcher:
     busy_since: float | None = None
     """time.monotonic() when the running batch began; None between batches."""
     _queue: queue.SimpleQueue[Ask | None] = field(default_factory=queue.SimpleQueue)
-    _load: _Load = field(default_factory=lambda: _Load())
+    _load: _Load = field(default_factory=_Load)
 
     def start(self) -> None:
         """Start the thread."""
@@ -143,14 +162,14 @@ class Batcher:
         try:
             frame = model.frame([row for ask in batch for row in ask.rows])
             outputs = model.predict(frame)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             if len(batch) > 1:  # one bad request must not spoil its neighbours
                 for ask in batch:
                     self._answer([ask])
                 return
-            if not isinstance(error, (InputError, UnusableRowsError)):
-                error = UnusableRowsError(f"{type(error).__name__}: {error}")
-            batch[0].loop.call_soon_threadsafe(_deliver, batch, [error])
+            known = isinstance(error, (InputError, UnusableRowsError))
+            results = [error if known else UnusableRowsError(f"{type(error).__name__}: {error}")]
+            batch[0].loop.call_soon_threadsafe(_deliver, batch, results)
             return
         results, start = [], 0
         for ask in batch:
@@ -160,25 +179,6 @@ class Batcher:
         self.metrics.batch_rows.observe(len(outputs))
         ids = [(ask.request_id, row) for ask in batch for row in range(len(ask.rows))]
         self.log(Logged(model.bundle, time.time(), ids, frame, outputs))
-
-
-class _Load:
-    """Time-weighted mean of a number that changes on one thread."""
-
-    def __init__(self) -> None:
-        self._sum, self._value, self._since, self._began = 0.0, 0, time.monotonic(), time.monotonic()
-
-    def changed(self, value: int) -> None:
-        now = time.monotonic()
-        self._sum += self._value * (now - self._since)
-        self._value, self._since = value, now
-
-    def take(self, value: int) -> float:
-        self.changed(value)
-        span = self._since - self._began
-        mean = self._sum / span if span > 0 else float(value)
-        self._sum, self._began = 0.0, self._since
-        return mean
 
 
 def _expire(future: asyncio.Future[Answer]) -> None:

@@ -27,6 +27,7 @@ def document(settings: Settings) -> dict[str, Any]:
             "max_replicas": most,
             "target_ongoing_requests": counts.target_load,
             "policy": {"policy_function": "stackyard.serving.autoscale:desired"},
+            "metrics_interval_s": 0.5,
             "look_back_period_s": 2.0,
             "upscale_delay_s": 0.0,
             "downscale_delay_s": DOWNSCALE_SECONDS,

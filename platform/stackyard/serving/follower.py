@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from stackyard.data import code
 from stackyard.serving import model, probe
 from stackyard.serving.booster import xgboost
@@ -96,7 +95,7 @@ class Follower:
         try:
             store = open_store(self.url)
             found = None if store is None else releases.newest(store, self.name, self.trusted, after=self.number)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self.metrics.store_failures.inc()
             self._tell(f"releases cannot be read: {error}")
             return
@@ -104,7 +103,7 @@ class Follower:
             return
         try:
             self._serve(found, store)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._note_failure(found, error, now)
             return
         with suppress(OSError):  # a full disk costs the next start its cache, not this one its model
@@ -130,7 +129,9 @@ class Follower:
         folder = bundles.fetch(store, digest, self.cache / "bundles")
         facts = bundles.verify_folder(folder, digest)
         if facts.get("model") != self.name:
-            raise bundles.BundleError(f"bundle {digest[:12]} is a model of {facts.get('model')!r}, not of {self.name!r}")
+            raise bundles.BundleError(
+                f"bundle {digest[:12]} is a model of {facts.get('model')!r}, not of {self.name!r}"
+            )
         if facts.get("model_digest") != facts["files"].get("model.ubj", {}).get("sha256"):
             raise bundles.BundleError(f"bundle {digest[:12]} does not hold the model that was trained")
         code_folder = code.unpack(store, str(facts["code"]), self.cache / "code")
@@ -162,7 +163,7 @@ class Follower:
             self._serve(release, open_store(self.url) or _Away(self.url))
         except FileNotFoundError:
             return
-        except Exception as error:  # the cache is a convenience: the store is asked next
+        except Exception as error:  # noqa: BLE001 - the cache is a convenience: the store is asked next
             self._tell(f"the cached Release is of no use: {error}")
 
     def _remember(self, store: Store, release: Release) -> None:

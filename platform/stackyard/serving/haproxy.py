@@ -87,28 +87,30 @@ def _defaults(deadline: float) -> str:
 
 def _front(address: str, port: int, body_limit: int) -> str:
     too_large = f'{{"error":"the body is larger than {body_limit} bytes"}}'
+    refusal = f"http-request return status 413 content-type application/json string '{too_large}'"
+    sound_id = f"{{ req.fhdr(X-Request-Id) -m reg {_ID_RULE} }} {{ req.fhdr_cnt(X-Request-Id) eq 1 }}"
     return f"""frontend predictions
     bind {address}:{port}
     unique-id-format %[uuid()]
-    http-request set-header X-Request-Id %[unique-id] unless {{ req.hdr(X-Request-Id) -m reg {_ID_RULE} }}
-    http-request return status 413 content-type application/json string '{too_large}' """ + (
-        f"""if {{ req.hdr(Content-Length) -m int gt {body_limit} }}
+    http-request set-header X-Request-Id %[unique-id] unless {sound_id}
+    {refusal} if {{ req.hdr(Content-Length) -m int gt {body_limit} }}
     default_backend replicas"""
-    )
 
 
 def _back(replica_ports: Sequence[int], queue: int) -> str:
     servers = "\n".join(f"    server replica-{port} 127.0.0.1:{port}" for port in replica_ports)
-    nobody = '{"error":"no replica is ready to answer; try again shortly"}'
+    answer = "content-type application/json"
+    nobody = f'{answer} hdr Retry-After 1 string \'{{"error":"no replica is ready to answer; try again shortly"}}\''
+    lost = f'{answer} string \'{{"error":"a replica was lost and no other could answer"}}\''
     return f"""backend replicas
     balance leastconn
     option httpchk
     http-check send meth GET uri /v2/health/ready ver HTTP/1.1 hdr Host replica
     http-check expect status 200
-    http-request return status 503 content-type application/json hdr Retry-After 1 string '{nobody}' if {{ nbsrv eq 0 }}
-    http-error status 502 content-type application/json string '{{"error":"a replica was lost and no other could answer"}}'
-    http-error status 503 content-type application/json hdr Retry-After 1 string '{nobody}'
-    http-error status 504 content-type application/json string '{{"error":"no answer in time"}}'
+    http-request return status 503 {nobody} if {{ nbsrv eq 0 }}
+    http-error status 502 {lost}
+    http-error status 503 {nobody}
+    http-error status 504 {answer} string '{{"error":"no answer in time"}}'
     default-server check inter 500ms fastinter 200ms fall 2 rise 1 maxconn {queue + 64} pool-purge-delay 10s
 {servers}"""
 

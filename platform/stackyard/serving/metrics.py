@@ -25,7 +25,10 @@ class Metrics:
         self.queue = Gauge("stackyard_queue_requests", "Requests that wait for the model.", registry=r)
         self.in_progress = Gauge("stackyard_requests_in_progress", "Predictions asked and not answered.", registry=r)
         self.batch_rows = Histogram(
-            "stackyard_batch_rows", "Rows predicted at once.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024), registry=r
+            "stackyard_batch_rows",
+            "Rows predicted at once.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=r,
         )
         self.model = Info("stackyard_model", "The model that answers.", registry=r)
         self.release = Gauge("stackyard_release_number", "Number of the Release that is followed.", registry=r)
@@ -33,7 +36,9 @@ class Metrics:
         self.load_failures = Counter("stackyard_model_load_failures", "Models that were refused.", registry=r)
         self.store_failures = Counter("stackyard_store_failures", "Polls of the store that failed.", registry=r)
         self.log_rows = Counter("stackyard_prediction_log_rows", "Rows written to the prediction log.", registry=r)
-        self.log_lost = Counter("stackyard_prediction_log_lost_rows", "Rows the prediction log had to drop.", registry=r)
+        self.log_lost = Counter(
+            "stackyard_prediction_log_lost_rows", "Rows the prediction log had to drop.", registry=r
+        )
         self.user_errors = Counter("stackyard_feature_failures", "Requests the features failed on.", registry=r)
         self._codes: dict[int, Counter] = {}
 

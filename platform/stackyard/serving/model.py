@@ -71,7 +71,9 @@ class Model:
 def load(folder: Path, bundle: str, code_folder: Path) -> Model:
     """The model of a verified bundle `folder`. Raises RefusedError, or whatever a parser raises."""
     screen(folder)
-    read = {name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("task", "inputs", "features", "golden")}
+    read = {
+        name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("task", "inputs", "features", "golden")
+    }
     facts = json.loads((folder / "manifest.json").read_bytes())
     columns = {
         name: spec

@@ -48,9 +48,7 @@ def _schemas(task: TaskSpec, columns: dict[str, ColumnSpec], rows_limit: int) ->
         "Instance": instance,
         "Prediction": _prediction(task),
         "PredictRequest": _object(instances={**_list("Instance"), "minItems": 1, "maxItems": rows_limit}),
-        "PredictResponse": _object(
-            predictions=_list("Prediction"), model=_STRING, bundle=_STRING, request_id=_STRING
-        ),
+        "PredictResponse": _object(predictions=_list("Prediction"), model=_STRING, bundle=_STRING, request_id=_STRING),
         "Tensor": tensor,
         "InferRequest": {
             "type": "object",
@@ -88,7 +86,7 @@ def _prediction(task: TaskSpec) -> dict[str, Any]:
     number = {"type": "number", "minimum": 0, "maximum": 1}
     return _object(
         label={"type": "string", "enum": list(classes)},
-        probabilities=_object(**{name: number for name in classes}),
+        probabilities=_object(**dict.fromkeys(classes, number)),
     )
 
 
@@ -111,7 +109,11 @@ def _operation(identity: str, asks: str, answers: str) -> dict[str, Any]:
         "operationId": identity,
         "requestBody": {"required": True, "content": _json(asks)},
         "responses": {
-            "200": {"description": "Predictions, in the order of the rows.", "content": _json(answers), "headers": _HEADERS},
+            "200": {
+                "description": "Predictions, in the order of the rows.",
+                "content": _json(answers),
+                "headers": _HEADERS,
+            },
             **{code: {"description": text, "content": _json("Error")} for code, text in _ERRORS.items()},
         },
     }

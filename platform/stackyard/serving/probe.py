@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     sys.dont_write_bytecode = True
     try:
         check(Path(folder), bundle, Path(code_folder))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
         return 1
     return 0

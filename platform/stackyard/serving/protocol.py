@@ -153,7 +153,11 @@ def _tensor(tensor: Any, path: str, columns: dict[str, ColumnSpec]) -> tuple[str
         raise _wrong(f"{path}.data", "must be a list")
     if data and all(isinstance(row, list) and len(row) == 1 for row in data):
         data = [row[0] for row in data]
-    if not isinstance(shape, list) or shape not in ([len(data)], [len(data), 1]) or any(type(n) is not int for n in shape):
+    if (
+        not isinstance(shape, list)
+        or shape not in ([len(data)], [len(data), 1])
+        or any(type(n) is not int for n in shape)
+    ):
         raise _wrong(f"{path}.shape", f"must be [{len(data)}], as there are that many values")
     if columns[name].type == "float":  # 3 is a fine number for a float, but beyond 2**53 it would silently change
         data = [float(v) if type(v) is int and abs(v) <= 1 << 53 else v for v in data]

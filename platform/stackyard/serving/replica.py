@@ -23,6 +23,7 @@ from stackyard.serving.metrics import Metrics
 from stackyard.serving.settings import NOTICE_SECONDS, Limits
 from stackyard.serving.spool import PredictionLog
 
+
 class NoPortError(Exception):
     """Every port of the list is taken."""
 

@@ -38,6 +38,11 @@ MEMORY_ROWS = 50_000
 DISK_BYTES = 1 << 30
 """Bytes of spool on disk while the store is away; rows beyond are lost and counted."""
 
+RECOVER_SECONDS = 30.0
+"""How often spools of dead replicas are looked for."""
+REST_SECONDS = 10.0
+"""How long the store is left alone after it refused."""
+
 _HEAD = struct.Struct("<II")
 
 
@@ -79,17 +84,18 @@ class PredictionLog:
         self._thread.join(10)
 
     def _run(self) -> None:
-        recovered = 0.0
+        recovered, rest = -RECOVER_SECONDS, 0.0
         while True:
             ending = self._wake.wait(FLUSH_SECONDS) or self._ending
             try:
                 self._flush()
-                if ending or self._spool.due(self.roll_seconds):
+                if ending or (self._spool.due(self.roll_seconds) and time.monotonic() > rest):
                     self._roll()
-                if not ending and time.monotonic() - recovered > 30:
+                if not ending and time.monotonic() - recovered > RECOVER_SECONDS:
                     recovered = time.monotonic()
                     self._recover()
-            except Exception as error:  # the log must outlive whatever one batch or the store does to it
+            except Exception as error:  # noqa: BLE001 - the log must outlive whatever the store does to it
+                rest = time.monotonic() + REST_SECONDS
                 print(f"serving: prediction log: {error!r}", flush=True)
             if ending:
                 return
@@ -104,7 +110,7 @@ class PredictionLog:
                     raise OSError("the spool is full")
                 self._spool.append(_table(group))
                 self.metrics.log_rows.inc(rows)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - a full disk, or a frame that cannot be written: only these rows are lost
                 self.metrics.log_lost.inc(rows)
                 print(f"serving: prediction log lost {rows} rows: {error}", flush=True)
 
@@ -221,16 +227,18 @@ def _table(group: list[Logged]) -> pl.DataFrame:
         {
             "request_id": [request_id for request_id, _ in ids],
             "row": pl.Series([row for _, row in ids], dtype=pl.UInt32),
-            "time": pl.Series(
-                [round(logged.time * 1e6) for logged in group for _ in logged.ids], dtype=pl.Int64
-            ).cast(pl.Datetime("us", "UTC")),
+            "time": pl.Series([round(logged.time * 1e6) for logged in group for _ in logged.ids], dtype=pl.Int64).cast(
+                pl.Datetime("us", "UTC")
+            ),
             "bundle": [logged.bundle for logged in group for _ in logged.ids],
         }
     )
     inputs = pl.concat([logged.frame for logged in group])
     taken = [name for name in inputs.columns if name in head.columns or name == "outputs"]
     inputs = inputs.rename({name: f"input_{name}" for name in taken})
-    outputs = pl.Series("outputs", [row for logged in group for row in logged.outputs.tolist()], dtype=pl.List(pl.Float64))
+    outputs = pl.Series(
+        "outputs", [row for logged in group for row in logged.outputs.tolist()], dtype=pl.List(pl.Float64)
+    )
     return pl.concat([head, inputs], how="horizontal").with_columns(outputs)
 
 
@@ -240,7 +248,11 @@ def _try_lock(path: Path) -> io.TextIOWrapper | None:
         return None
     try:
         lock = (path / "lock").open("a")
+    except OSError:  # a neighbour has just rolled and removed it
+        return None
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        lock.close()
         return None
     return lock

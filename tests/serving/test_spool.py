@@ -1,0 +1,157 @@
+"""The prediction log: what was answered is in the store once, whatever dies."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stackyard.serving import spool
+from stackyard.serving.batching import Logged
+from stackyard.serving.metrics import Metrics
+from stackyard.serving.spool import PredictionLog
+from stackyard.store.objects import Store
+
+NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC).timestamp()
+
+
+def logged(name: str, rows: int = 2, *, bundle: str = "b" * 64, time: float = NOON) -> Logged:
+    frame = pl.DataFrame({"distance": list(range(rows)), "carrier": ["AA"] * rows})
+    return Logged(bundle, time, [(name, row) for row in range(rows)], frame, np.full((rows, 1), 0.25))
+
+
+class Log(PredictionLog):
+    """A log whose thread the test plays itself."""
+
+    def flush(self) -> None:
+        self._flush()
+
+    def roll(self) -> None:
+        self._roll()
+
+    def recover(self) -> None:
+        self._recover()
+
+    def die(self) -> Path:
+        """As kill -9: the lock is gone, the files stay."""
+        self._spool._lock.close()
+        return self._spool.path
+
+
+def open_log(tmp_path: Path, *, away: bool = False) -> Log:
+    store = Store.open(tmp_path / "store")
+    return Log("delays", tmp_path / "spool", lambda: None if away else store, Metrics())
+
+
+def stored(tmp_path: Path) -> pl.DataFrame:
+    store = Store.open(tmp_path / "store")
+    found = [pl.read_parquet(store.read(key)) for key in store.keys("predictions")]
+    return pl.concat(found, how="diagonal") if found else pl.DataFrame()
+
+
+def lost(log: Log) -> float:
+    return log.metrics.registry.get_sample_value("stackyard_prediction_log_lost_rows_total") or 0.0
+
+
+def test_rows_end_in_the_store_with_their_inputs_and_outputs(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for name in ("first", "second"):
+        log.put(logged(name))
+        log.flush()
+    log.roll()
+    found = stored(tmp_path)
+    assert found["request_id"].to_list() == ["first", "first", "second", "second"]
+    assert found.columns == ["request_id", "row", "time", "bundle", "distance", "carrier", "outputs"]
+    assert found["outputs"].to_list() == [[0.25]] * 4 and found["time"][0].timestamp() == NOON
+    assert not list((tmp_path / "spool").glob("*/*.blocks"))
+
+
+def test_each_day_and_bundle_has_its_own_file(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.put(logged("today"))
+    log.put(logged("tomorrow", time=NOON + 86_400))
+    log.put(logged("other", bundle="c" * 64))
+    log.flush()
+    log.roll()
+    keys = list(Store.open(tmp_path / "store").keys("predictions"))
+    assert [key.split("/")[2] for key in keys] == ["2026-05-01", "2026-05-01", "2026-05-02"]
+
+
+def test_what_a_dead_replica_left_is_rolled_by_another_and_a_living_one_is_left_alone(tmp_path: Path) -> None:
+    dead, living, third = (open_log(tmp_path) for _ in range(3))
+    for log, name in ((dead, "dead"), (living, "living")):
+        log.put(logged(name))
+        log.flush()
+    left = dead.die()
+    third.recover()
+    assert set(stored(tmp_path)["request_id"]) == {"dead"}
+    assert not left.exists()
+    living.roll()
+    assert set(stored(tmp_path)["request_id"]) == {"dead", "living"}
+
+
+@pytest.mark.parametrize("cut", [pytest.param(1, id="one byte"), pytest.param(300, id="half a block")])
+def test_a_block_cut_short_by_a_kill_loses_itself_only(tmp_path: Path, cut: int) -> None:
+    log = open_log(tmp_path)
+    for name in ("whole", "torn"):
+        log.put(logged(name))
+        log.flush()
+    segment = next(log.die().glob("*.open"))
+    segment.write_bytes(segment.read_bytes()[:-cut])
+    open_log(tmp_path).recover()
+    assert set(stored(tmp_path)["request_id"]) == {"whole"}
+
+
+def test_rolling_twice_stores_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.put(logged("only"))
+    log.flush()
+    path = log.die()
+    segment = next(path.glob("*.open"))
+    data, store = segment.read_bytes(), Store.open(tmp_path / "store")
+    spool.roll(path, "delays", store)
+    segment.write_bytes(data)  # killed between the write and the removal
+    spool.roll(path, "delays", store)
+    assert stored(tmp_path).height == 2
+
+
+def test_a_store_that_is_away_keeps_rows_on_disk(tmp_path: Path) -> None:
+    log = open_log(tmp_path, away=True)
+    log.put(logged("kept"))
+    log.flush()
+    log.roll()
+    assert stored(tmp_path).is_empty() and lost(log) == 0
+    log.die()
+    open_log(tmp_path).recover()
+    assert set(stored(tmp_path)["request_id"]) == {"kept"}
+
+
+def test_rows_beyond_memory_and_disk_are_counted_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path)
+    monkeypatch.setattr(spool, "MEMORY_ROWS", 3)
+    log.put(logged("fits"))
+    log.put(logged("does not"))
+    assert lost(log) == 2
+    monkeypatch.setattr(spool, "DISK_BYTES", -1)
+    log.flush()
+    assert lost(log) == 4
+
+
+def test_the_thread_writes_and_stops_with_everything_stored(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.start()
+    log.put(logged("last"))
+    log.stop()
+    assert set(stored(tmp_path)["request_id"]) == {"last"}
+
+
+def test_an_input_called_as_a_column_of_the_log_keeps_both(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    frame = pl.DataFrame({"time": ["noon"], "outputs": [1]})
+    log.put(Logged("b" * 64, NOON, [("r", 0)], frame, np.zeros((1, 1))))
+    log.flush()
+    log.roll()
+    assert stored(tmp_path).select("input_time", "input_outputs").row(0) == ("noon", 1)
