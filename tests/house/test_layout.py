@@ -29,8 +29,12 @@ REGISTRY_HOSTS = re.compile(
         ]
     )
 )
+# This checkout's own place, and what looks like somebody's home.
 MACHINE_PATHS = re.compile(
-    "(?<![\\w.$}])/(?:" + "|".join(["wor" + "k/", "hom" + "e/\\w", "roo" + "t/", "Use" + "rs/\\w"]) + ")"
+    re.escape(str(ROOT) + "/")
+    + "|(?<![\\w.$}])/(?:"
+    + "|".join(["hom" + "e/\\w", "roo" + "t/", "Use" + "rs/\\w"])
+    + ")"
 )
 
 
@@ -64,6 +68,8 @@ def test_what_runs_does_not_know_the_example() -> None:
 @pytest.mark.parametrize("pattern", [REGISTRY_HOSTS, MACHINE_PATHS], ids=["registry-host", "path-of-one-machine"])
 def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine(pattern: re.Pattern[str]) -> None:
     found = [f"{path.relative_to(ROOT)}: {hit[0]}" for path in tracked() if (hit := pattern.search(text_of(path)))]
+    # A test may make up a home to speak of.
+    found = [line for line in found if not (line.startswith("tests/") and "/home/" in line)]
     assert found == []
 
 
