@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from machine import backend, engine, environment, places, say, venv
 
@@ -77,11 +77,15 @@ def setup() -> engine.Engine:
 
 def env(stack: str) -> int:
     """Print shell code for `source tools/activate`, having made what a plain `pulumi` needs."""
+    # The shell evaluates our stdout: nothing that set-up starts may write there.
+    shell = os.dup(1)
+    os.dup2(2, 1)
     chosen = setup()
     differences = environment.changes(stack, chosen, os.environ)
     if environment.target(stack) == "local":
         _ensure_stack(stack, environment.applied(differences, os.environ))
-    print(environment.as_shell(differences, os.environ))
+    with open(shell, "w") as out:
+        out.write(environment.as_shell(differences, os.environ) + "\n")
     return 0
 
 
@@ -159,8 +163,7 @@ def _ensure_stack(stack: str, settings: dict[str, str]) -> None:
         leftover.rename(leftover.with_name(leftover.name + ".old"))
         say.line(f"the stack {stack} is new here: set an older stacks/{leftover.name} aside as {leftover.name}.old")
     arguments = ["init", stack] if state else ["select", "--create", stack]
-    # On stderr: `env` writes shell code to stdout.
-    status = _run(["pulumi", "stack", *arguments, "--non-interactive"], settings, stdout=sys.stderr)
+    status = _run(["pulumi", "stack", *arguments, "--non-interactive"], settings)
     if status:
         say.stop(f"Pulumi could not create the stack {stack}; its message is above.", status)
 
@@ -196,14 +199,14 @@ def _heal(stack: str, settings: dict[str, str], adopt: bool) -> None:
         say.line("could not complete what was begun; destroying what is known")
 
 
-def _run(command: list[str], settings: dict[str, str], stdout: TextIO | None = None) -> int:
+def _run(command: list[str], settings: dict[str, str]) -> int:
     """Run a command of .venv or the engine from the checkout. Ctrl-C reaches it from the terminal; we wait for it."""
     program = shutil.which(command[0], path=settings["PATH"])
     if not program:
         say.stop(f"`{command[0]}` is not there after set-up: `make clean` and run this again.")
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        status = subprocess.Popen([program, *command[1:]], cwd=places.CHECKOUT, env=settings, stdout=stdout).wait()
+        status = subprocess.Popen([program, *command[1:]], cwd=places.CHECKOUT, env=settings).wait()
     finally:
         signal.signal(signal.SIGINT, before)
     return 128 - status if status < 0 else status
