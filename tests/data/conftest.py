@@ -13,30 +13,16 @@ from stackyard.spec.models import ProjectSpec
 from stackyard.spec.plain import load as from_plain
 from stackyard.store.objects import Store
 
-SOURCE = '''
-import polars as pl
+SOURCE = Path(__file__).with_name("orders.txt").read_text()
+"""The source function, as text: tests write it to folders, and some change it."""
 
-def read(start, end):
-    hours = pl.datetime_range(start, end, "6h", closed="left", time_zone="UTC", eager=True)
-    numbers = pl.Series("n", range(len(hours)))
-    return pl.DataFrame({
-        "ordered": hours,
-        "weight": numbers * 0.5,
-        "items": numbers % 7,
-        "shop": (numbers % 3).cast(pl.String).replace({"0": "north", "1": "south", "2": "west"}),
-        "gift": numbers % 2 == 0,
-        "note": pl.Series([None if n % 5 else "ring twice" for n in range(len(hours))], dtype=pl.String),
-        "minutes": numbers * 3.0,
-        "late": numbers % 4 == 0,
-    })
-'''
 
-FEATURES = '''
+FEATURES = """
 import polars as pl
 
 def build(frame):
     return frame.select("weight", "items", "shop", "gift", pl.col("ordered").dt.hour().alias("hour"))
-'''
+"""
 
 PLAIN: dict[str, Any] = {
     "name": "deliveries",

@@ -9,6 +9,7 @@ import stat
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from stackyard.store import layout
 from stackyard.store.objects import Store
 
 
-def test_equal_sources_give_equal_archives_wherever_and_whenever_they_were_written(folder: Path, tmp_path: Path) -> None:
+def test_equal_sources_give_equal_archives_wherever_and_whenever_they_were_written(
+    folder: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
     for name in ("orders.py", "inputs.py"):  # the other order, another time
@@ -78,7 +81,9 @@ def _empty(folder: Path) -> None:
         pytest.param(_empty, "no Python file", id="no-code"),
     ],
 )
-def test_a_folder_that_cannot_be_frozen_whole_is_refused(folder: Path, spoil: Callable[[Path], None], told: str) -> None:
+def test_a_folder_that_cannot_be_frozen_whole_is_refused(
+    folder: Path, spoil: Callable[[Path], None], told: str
+) -> None:
     spoil(folder)
     with pytest.raises(code.CodeError, match=told):
         code.archive(folder)
@@ -92,6 +97,14 @@ def test_unpacking_gives_the_sources_again_and_then_needs_no_store(folder: Path,
     }
     store.delete(layout.code_archive(digest))
     assert code.unpack(store, digest, tmp_path / "cache") == made
+
+
+def test_many_replicas_may_unpack_at_once(folder: Path, store: Store, tmp_path: Path) -> None:
+    digest = code.publish(store, folder)
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: code.unpack(store, digest, tmp_path / "cache"), range(16)))
+    assert {file.name for file in made.pop().iterdir()} == {"inputs.py", "orders.py"}
+    assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == [".lock", digest, f"{digest}.zip"]
 
 
 @pytest.mark.parametrize("name", ["orders.py", "planted.py", "__pycache__/orders.cpython-311.pyc"])
@@ -155,12 +168,15 @@ def test_two_versions_live_side_by_side_and_leave_no_trace(tmp_path: Path) -> No
         (folder / "parts").mkdir(parents=True)
         (folder / "main.py").write_text(
             "import shared_name\nfrom parts import inner\nimport parts.inner as again\n"
-            "def run():\n    import late_name\n    return shared_name.VALUE, inner.VALUE, again.VALUE, late_name.VALUE\n"
+            "def run():\n    import late_name\n"
+            "    return shared_name.VALUE, inner.VALUE, again.VALUE, late_name.VALUE\n"
         )
         for name in ("shared_name.py", "late_name.py"):
             (folder / name).write_text(f"VALUE = {version!r}\n")
         (folder / "parts" / "__init__.py").write_text("")
-        (folder / "parts" / "inner.py").write_text("from parts import other\nfrom . import other as near\nVALUE = near.V\n")
+        (folder / "parts" / "inner.py").write_text(
+            "from parts import other\nfrom . import other as near\nVALUE = near.V\n"
+        )
         (folder / "parts" / "other.py").write_text(f"V = {version!r}\n")
         made.append(folder)
     path, modules = list(sys.path), set(sys.modules)
@@ -187,7 +203,9 @@ def test_dataclasses_and_annotations_work_in_loaded_code(tmp_path: Path) -> None
         pytest.param("", "absent:run", "there is no absent.py", id="no-module"),
         pytest.param("", "made:run", "has no function run", id="no-function"),
         pytest.param("run = 3", "made:run", "has no function run", id="no-callable"),
-        pytest.param("\n\nimport not_there_at_all", "made:run", r"made\.py:3: ModuleNotFoundError", id="missing-import"),
+        pytest.param(
+            "\n\nimport not_there_at_all", "made:run", r"made\.py:3: ModuleNotFoundError", id="missing-import"
+        ),
         pytest.param("\n1/0", "made:run", r"made\.py:2: ZeroDivisionError", id="failing-import"),
         pytest.param("\ndef run(:", "made:run", r"made\.py:2: SyntaxError", id="no-python"),
         pytest.param("raise SystemExit(3)", "made:run", r"made\.py:1: SystemExit", id="exit"),

@@ -34,7 +34,9 @@ def test_the_function_sees_the_columns_known_before_and_no_other(project: Projec
         pytest.param(lambda frame: frame.select(), "returned 0 rows of 0", id="no-features"),
         pytest.param(lambda frame: frame.select("ordered"), "ordered has type Datetime", id="time"),
         pytest.param(lambda frame: frame.select(x=pl.concat_list("items")), "x has type List", id="list"),
-        pytest.param(lambda frame: frame.select(x=pl.col("weight") / 0), "x is NaN or infinite in 40 of 40", id="infinite"),
+        pytest.param(
+            lambda frame: frame.select(x=pl.col("weight") / 0), "x is NaN or infinite in 40 of 40", id="infinite"
+        ),
         pytest.param(lambda frame: frame.select("late"), "late", id="known-after"),
     ],
 )

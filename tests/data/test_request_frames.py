@@ -123,7 +123,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS, JSON)) | JSON, min_size=1, max_size=3), st.booleans())
 def test_whatever_is_sent_is_read_or_refused_and_few_and_many_agree(rows: list[Any], repeat: bool) -> None:
     def attempt(rows: list[Any]) -> list[dict[str, object]] | set[str]:

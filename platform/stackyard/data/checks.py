@@ -43,7 +43,7 @@ class Violation:
 
 
 def violations(frame: pl.DataFrame, data: DataSpec) -> list[Violation]:
-    """Every violation of `data.columns` in `frame`, in the spec's order, unknown columns last; none when all is well."""
+    """Every violation of `data.columns` in `frame`, in the spec's order, unknown columns last."""
     import pandera.polars as pandera
     from pandera.config import ValidationDepth, config_context
     from pandera.errors import SchemaErrors
@@ -59,7 +59,7 @@ def violations(frame: pl.DataFrame, data: DataSpec) -> list[Violation]:
         try:
             schema.validate(frame.select(list(present)), lazy=True)
         except SchemaErrors as errors:
-            found += [_violation(error, frame, data) for error in errors.schema_errors]
+            found += [made for error in errors.schema_errors if (made := _violation(error, frame, data)).count]
     places = {name: place for place, name in enumerate([*data.columns, *frame.columns][::-1])}
     return sorted(found, key=lambda violation: -places[violation.column])
 
@@ -140,10 +140,10 @@ def _violation(error: Any, frame: pl.DataFrame, data: DataSpec) -> Violation:
         return Violation(name, "not null", int(rows.sum()), _examples(frame, name, rows.arg_true(), data))
     if error.check_output is None:  # the check itself could not run
         return Violation(name, f"{error.check}: {error}".splitlines()[0][:300], frame.height, ())
-    passed = pl.Series(error.check_output.to_series(0)).fill_null(value=True)
-    return Violation(
-        name, str(error.check.error), int((~passed).sum()), _examples(frame, name, (~passed).arg_true(), data)
-    )
+    failed = ~error.check_output.to_series(0).fill_null(value=True)
+    if error.check.name != "finite" and frame.schema[name].is_float():
+        failed &= frame[name].is_finite()  # NaN is above every maximum to polars; it has its own rule
+    return Violation(name, str(error.check.error), int(failed.sum()), _examples(frame, name, failed.arg_true(), data))
 
 
 def _examples(frame: pl.DataFrame, name: str, rows: pl.Series, data: DataSpec) -> tuple[str, ...]:

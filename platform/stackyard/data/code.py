@@ -5,6 +5,7 @@ An archive holds sources only, is byte for byte the same for the same sources, a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -77,28 +78,31 @@ def unpack(store: Store, digest: str, cache: Path) -> Path:
     """
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept, folder = cache / f"{digest}.zip", cache / digest
-    data = _kept(kept, digest) or _fetched(store, digest)
-    files = _files(data, digest)
-    if _same(folder, files):
-        return folder
-    scratch = Path(tempfile.mkdtemp(prefix=".code-", dir=cache))
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # replicas start together; none may move what another imports from
+        data = _kept(kept, digest) or _fetched(store, digest)
+        files = _files(data, digest)
+        if not _same(folder, files):
+            _extract(files, folder)
+        if not kept.exists():
+            kept.with_suffix(".new").write_bytes(data)
+            os.replace(kept.with_suffix(".new"), kept)
+    return folder
+
+
+def _extract(files: dict[str, bytes], folder: Path) -> None:
+    """Write `files` and put them in the place of `folder`, whole."""
+    scratch = Path(tempfile.mkdtemp(prefix=".code-", dir=folder.parent))
     try:
         for name, content in files.items():
             target = scratch / "new" / name
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             target.write_bytes(content)
-        (scratch / "zip").write_bytes(data)
-        os.replace(scratch / "zip", kept)
         if folder.exists() or folder.is_symlink():
             os.replace(folder, scratch / "old")
-        try:
-            os.replace(scratch / "new", folder)
-        except OSError:
-            if not _same(folder, files):  # a neighbour was first, and its copy is sound: use it
-                raise
+        os.replace(scratch / "new", folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def _sources(root: Path, below: PurePosixPath) -> list[str]:
@@ -114,9 +118,8 @@ def _sources(root: Path, below: PurePosixPath) -> list[str]:
                     raise CodeError(f"{shown_file(root / inner)}: a symbolic link cannot be frozen; copy what it names")
             elif entry.is_dir():
                 found += _sources(root, inner)
-            elif source and entry.is_file():
-                if _fits(root / inner, entry.stat().st_size):
-                    found.append(_checked_name(root, inner))
+            elif source and entry.is_file() and _fits(root / inner, entry.stat().st_size):
+                found.append(_checked_name(root, inner))
     return found
 
 
@@ -128,7 +131,7 @@ def _fits(path: Path, size: int) -> bool:
 
 def _checked_name(root: Path, name: PurePosixPath) -> str:
     if not all(_SEGMENT.fullmatch(part) for part in name.parts):
-        raise CodeError(f"{shown_file(root / name)}: rename it to letters, digits and _ . + -, so that it opens anywhere")
+        raise CodeError(f"{shown_file(root / name)}: rename it to letters, digits and _ . + -")
     return str(name)
 
 
@@ -142,7 +145,10 @@ def _kept(path: Path, digest: str) -> bytes | None:
         data = path.read_bytes()
     except OSError:
         return None
-    return data if hashlib.sha256(data).hexdigest() == digest else None
+    if hashlib.sha256(data).hexdigest() == digest:
+        return data
+    path.unlink()
+    return None
 
 
 def _fetched(store: Store, digest: str) -> bytes:

@@ -19,7 +19,16 @@ from stackyard.data.errors import DataError
 from stackyard.data.requests import InputError, request_frame
 from stackyard.spec.models import ColumnSpec, DataSpec
 
-__all__ = ["Feature", "FeatureError", "FeatureFunction", "FeatureSchema", "InputError", "before", "compute", "request_frame"]
+__all__ = [
+    "Feature",
+    "FeatureError",
+    "FeatureFunction",
+    "FeatureSchema",
+    "InputError",
+    "before",
+    "compute",
+    "request_frame",
+]
 
 FeatureFunction = Callable[[pl.DataFrame], pl.DataFrame]
 

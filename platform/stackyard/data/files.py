@@ -29,19 +29,15 @@ _GLOB = re.compile(r"[*?\[]")
 
 def read_parquet(where: str, data: DataSpec, folder: Path) -> pl.DataFrame:
     """All rows of the Parquet files at `where`, typed by themselves. Raises DataError."""
-    return _together(where, ".parquet", data, folder, lambda file: normal(pl.read_parquet(file), data))
+    return _together(where, ".parquet", folder, lambda file: normal(pl.read_parquet(file), data))
 
 
 def read_csv(where: str, data: DataSpec, folder: Path) -> pl.DataFrame:
     """All rows of the CSV files at `where`; first line names columns, an empty field is missing. Raises DataError."""
-    return _together(
-        where, ".csv", data, folder, lambda file: normal(pl.read_csv(file, infer_schema=False), data, text=True)
-    )
+    return _together(where, ".csv", folder, lambda file: normal(pl.read_csv(file, infer_schema=False), data, text=True))
 
 
-def _together(
-    where: str, suffix: str, data: DataSpec, folder: Path, read: Callable[[Path | io.BytesIO], pl.DataFrame]
-) -> pl.DataFrame:
+def _together(where: str, suffix: str, folder: Path, read: Callable[[Path | io.BytesIO], pl.DataFrame]) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     first = ""
     for name, content in _remote(where, suffix) if "://" in where else _local(where, suffix, folder):
@@ -56,10 +52,10 @@ def _together(
         frames.append(frame)
     if not frames:
         raise DataError(f"data.source: no {suffix} file at {where}")
-    return _joined(frames, data)
+    return _joined(frames)
 
 
-def _joined(frames: list[pl.DataFrame], data: DataSpec) -> pl.DataFrame:
+def _joined(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """One frame; a column whose type differs between files becomes text, so that the checks can name its values."""
     for name in frames[0].columns:
         kinds = {frame.schema[name] for frame in frames if frame.schema[name] != pl.Null}

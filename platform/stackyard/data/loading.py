@@ -40,7 +40,7 @@ def load(folder: Path, path: str) -> Callable[..., Any]:
     package = _package(root)
     try:
         module = importlib.import_module(f"{package}.{module_name}")
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
         _forget(package)
         raise DataError(f"{path} cannot be imported: {blame(error, root)}") from None
     function = getattr(module, function_name, None)

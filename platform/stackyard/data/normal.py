@@ -32,12 +32,11 @@ def readable(series: pl.Series, kind: str) -> pl.Series:
     if kind == "datetime":
         spelled = series.str.replace(r"^(\d{4}-\d\d-\d\d) ", "$1T").str.replace(r"[Zz]$", "+00:00")
         tries = [_time(spelled, form) for form in _TIMES]
-        return pl.select(pl.coalesce(tries)).to_series().alias(series.name)
+        return pl.select(pl.coalesce(tries).alias(series.name)).to_series()
     if kind == "boolean":
         low = series.str.to_lowercase()
-        return pl.select(
-            pl.when(low == "true").then(statement=True).when(low == "false").then(statement=False)
-        ).to_series()
+        found = pl.when(low == "true").then(statement=True).when(low == "false").then(statement=False)
+        return pl.select(found.alias(series.name)).to_series()
     return series.cast(DTYPES[kind], strict=False)
 
 

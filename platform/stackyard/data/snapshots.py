@@ -68,16 +68,7 @@ def freeze(
     frame = frame.select(list(project.data.columns)).rechunk()
     with tempfile.TemporaryDirectory(prefix="sy-snapshot-") as scratch:
         parts = list(_parts(frame, Path(scratch)))
-        facts = {
-            "kind": KIND,
-            "version": VERSION,
-            "project": project.name,
-            "rows": frame.height,
-            "window": (window or project.data.window).model_dump(mode="json"),
-            "time": _time(frame, project.data),
-            "schema": {name: spec.model_dump(mode="json") for name, spec in project.data.columns.items()},
-            "order": list(project.data.columns),
-            "statistics": statistics(frame),
+        facts = _facts(frame, project, window or project.data.window) | {
             "parent": parent,
             "code": code.publish(store, project_folder),
             "files": parts,
@@ -116,6 +107,21 @@ def listing(store: Store) -> list[Snapshot]:
             except DataError as error:
                 _log.warning("left out: %s", error)
     return sorted(found, key=lambda snapshot: (snapshot.manifest["time"]["last"], snapshot.digest))
+
+
+def _facts(frame: pl.DataFrame, project: ProjectSpec, window: WindowSpec) -> dict[str, Any]:
+    """What a manifest says of the rows."""
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "project": project.name,
+        "rows": frame.height,
+        "window": window.model_dump(mode="json"),
+        "time": _time(frame, project.data),
+        "schema": {name: spec.model_dump(mode="json") for name, spec in project.data.columns.items()},
+        "order": list(project.data.columns),
+        "statistics": statistics(frame),
+    }
 
 
 def _manifest(store: Store, digest: str) -> dict[str, Any]:

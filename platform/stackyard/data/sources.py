@@ -49,7 +49,7 @@ def _called(path: str, data: DataSpec, folder: Path, window: WindowSpec) -> pl.D
     try:
         found = function(start, end)
         found = found.collect() if isinstance(found, pl.LazyFrame) else found
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
         raise DataError(f"data.source.python: {path} failed: {blame(error, folder)}") from None
     if not isinstance(found, pl.DataFrame):
         raise DataError(f"data.source.python: {path} must return a polars DataFrame, not {type(found).__name__}")
