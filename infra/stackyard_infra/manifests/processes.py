@@ -123,7 +123,6 @@ def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
         "body_limit": limits.body_limit,
         "deadline": limits.deadline,
         "queue": limits.queue,
-        "drain": limits.drain,
     }
     health = {"tcp": ports["predict"], "timeout": START}
     return _module(places, "haproxy", "stackyard.serving.haproxy", settings, health=health)
