@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -56,6 +57,18 @@ def test_a_lock_is_cleared_exactly_when_its_process_is_certainly_gone(
     alive = backend.clear_stale_locks(tmp_path, "local")
     assert file.exists() is not cleared
     assert [holder.user for holder in alive] == ([] if cleared else ["ada"])
+
+
+def test_a_living_pulumi_keeps_its_lock_though_the_clock_was_set(tmp_path: Path) -> None:
+    sleeping = shutil.copy(shutil.which("sleep") or "", tmp_path / "pulumi")
+    process = subprocess.Popen([sleeping, "60"])
+    try:
+        file = write_lock(tmp_path, pid=process.pid, timestamp=LONG_AGO)
+        assert len(backend.clear_stale_locks(tmp_path, "local")) == 1
+        assert file.exists()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_lock_that_cannot_be_read_is_left_to_pulumi(tmp_path: Path) -> None:

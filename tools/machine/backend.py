@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 PROJECT = "stackyard"
 _SLACK_SECONDS = 2.0
-"""Start times come from the kernel in ticks since boot, and the clock may have been set since."""
+"""Start times come from the kernel in ticks since boot."""
 
 
 class Holder(NamedTuple):
@@ -63,15 +63,6 @@ def pending(backend: Path, stack: str) -> list[str]:
         return []
 
 
-def resources(backend: Path, stack: str) -> int:
-    """How many resources the stack has, the stack itself not counted."""
-    file = checkpoint(backend, stack)
-    if not file or file.suffix == ".gz":
-        return 0
-    latest = json.loads(file.read_text()).get("checkpoint", {}).get("latest") or {}
-    return sum(1 for r in latest.get("resources") or [] if r.get("type") != "pulumi:pulumi:Stack")
-
-
 def clear_stale_locks(backend: Path, stack: str) -> list[Holder]:
     """Remove the locks of this machine's dead processes. Returns the holders that may still be alive."""
     alive = []
@@ -84,12 +75,15 @@ def clear_stale_locks(backend: Path, stack: str) -> list[Holder]:
 
 
 def gone(holder: Holder) -> bool:
-    """Whether the lock's process has certainly ended: of this machine, and no such pid, or one that started later."""
+    """Whether the lock's process has certainly ended: of this machine, and its pid is nobody's or another's now."""
     if holder.host != socket.gethostname() or holder.pid <= 0:
         return False
     started = _started(holder.pid)
     if started is None:
         return True
+    if _name(holder.pid).startswith("pulumi"):
+        # Its start is counted from a clock that may have been set since: not certain enough.
+        return False
     try:
         locked = dt.datetime.fromisoformat(_whole(holder.since)).timestamp()
     except ValueError:
@@ -120,6 +114,13 @@ def _started(pid: int) -> float | None:
     if fields[0] in "ZX":
         return None
     return int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def _whole(timestamp: str) -> str:

@@ -175,8 +175,3 @@ def _output(command: list[str]) -> str:
     except OSError:
         return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
-
-
-def missing() -> str | None:
-    """What a user reads when a command needs .venv and it is not there; None when it is."""
-    return None if ready() else "this checkout is not set up, or its lock changed: run `make setup`."
