@@ -35,7 +35,7 @@ def check(stack: str, *, as_json: bool) -> None:
 def listing(stack: str) -> list[dict[str, object]]:
     """The snapshots of a stack's store, as plain data."""
     return [
-        {"digest": snapshot.digest, "rows": snapshot.manifest["rows"], "time": snapshot.manifest.get("time")}
+        {"digest": snapshot.digest, "rows": snapshot.manifest["rows"], "time": snapshot.manifest["time"]}
         for snapshot in snapshots.listing(Store.open(find(stack).store))
     ]
 
@@ -50,5 +50,5 @@ def show(stack: str, *, as_json: bool) -> None:
     for heading in ("snapshot", "rows", "time"):
         table.add_column(heading, header_style="dim")
     for entry in found:
-        table.add_row(str(entry["digest"])[:12], str(entry["rows"]), str(entry["time"]))
+        table.add_row(str(entry["digest"])[:12], str(entry["rows"]), f"{entry['time']['first']} to {entry['time']['last']}")
     Console().print(table)
