@@ -157,6 +157,18 @@ class Yard:
         }
 
 
+def pick_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for entry in sockets:
+            entry.bind(("127.0.0.1", 0))
+        return [entry.getsockname()[1] for entry in sockets]
+    finally:
+        for entry in sockets:
+            entry.close()
+
+
 def code_function(yard: Yard, path: str) -> Any:
     """The feature function, loaded as a replica loads it."""
     return code.load(code.unpack(yard.store, yard.code, yard.folder / "made"), path)
@@ -189,18 +201,7 @@ def columns() -> dict[str, ColumnSpec]:
 @pytest.fixture(scope="session")
 def free_ports() -> Any:
     """`free_ports(n)`: n ports that were free a moment ago."""
-
-    def pick(count: int) -> list[int]:
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            for entry in sockets:
-                entry.bind(("127.0.0.1", 0))
-            return [entry.getsockname()[1] for entry in sockets]
-        finally:
-            for entry in sockets:
-                entry.close()
-
-    return pick
+    return pick_ports
 
 
 @pytest.fixture(scope="session")

@@ -298,13 +298,13 @@ def test_the_real_trial_ends_with_words_and_leaves_the_asker_alive(shared_yard: 
 
     files = shared_yard.files(seed=1)
     code_folder = shared_yard.folder / "made" / shared_yard.code
+    fetched = []
     for index, model in enumerate((files["model.ubj"], files["model.ubj"][:2000])):
         digest, stored = reforged(shared_yard, {**files, "model.ubj": model})
-        folder = bundles.fetch(put(tmp_path / str(index), shared_yard, digest, stored), digest, tmp_path / "c")
-        if index == 0:
-            probe.run(folder, digest, code_folder)
-        else:
-            with pytest.raises(RefusedError, match="trial process ended"):
-                probe.run(folder, digest, code_folder)
+        store = put(tmp_path / str(index), shared_yard, digest, stored)
+        fetched.append((bundles.fetch(store, digest, tmp_path / "c"), digest, code_folder))
+    probe.run(*fetched[0])
+    with pytest.raises(RefusedError, match="trial process ended"):
+        probe.run(*fetched[1])
     with pytest.raises(RefusedError, match="not checked within"):
-        probe.run(folder, digest, code_folder, seconds=0.01)
+        probe.run(*fetched[0], seconds=0.01)
