@@ -32,7 +32,7 @@ class Checkout:
 
     def run(self, *command: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run `command` in the shell that `source tools/activate` gives."""
-        script = 'source tools/activate && exec "$@"'
+        script = 'source tools/activate local && exec "$@"'
         return subprocess.run(
             ["bash", "-c", script, "bash", *command],
             cwd=self.folder,
@@ -52,7 +52,7 @@ class Checkout:
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start `command` in such a shell, in a session of its own."""
-        script = 'source tools/activate && exec "$@"'
+        script = 'source tools/activate local && exec "$@"'
         return subprocess.Popen(
             ["bash", "-c", script, "bash", *command],
             cwd=self.folder,
