@@ -93,8 +93,11 @@ def test_up_ends_with_predictions_and_addresses(checkout: Checkout, up: dict[str
 
 
 def test_the_champion_is_as_good_on_march_as_february_promises(checkout: Checkout, up: dict[str, Any]) -> None:
-    done = checkout.run("stackyard", "score", "--window", "2013-03-01:2013-04-01", "--json")
-    assert json.loads(done.stdout)["metrics"]["auc"] > 0.69, done.stderr  # a model of carrier alone reaches .56
+    done = checkout.run(
+        *("env", "WAREHOUSE_TOKEN=another"), *("stackyard", "score", "--window", "2013-03-01:2013-04-01", "--json")
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["auc"] > 0.69  # a model of carrier alone reaches .56
 
 
 def test_a_preview_right_after_up_has_nothing_to_change(checkout: Checkout, up: dict[str, Any]) -> None:
@@ -113,7 +116,7 @@ def _tracked() -> list[str]:
 
 
 def test_the_secret_is_nowhere_in_clear_but_in_its_private_file(checkout: Checkout, up: dict[str, Any]) -> None:
-    assert up["carriers"] <= {"stackyard.training.run"}
+    assert up["carriers"] <= {"stackyard.training.run", "stackyard.training.job"}
     needles = (CANARY.encode(), base64.b64encode(CANARY.encode()))
     allowed = checkout.folder / ".stackyard" / "local" / "etc" / "controller" / "secrets" / "WAREHOUSE_TOKEN"
     assert allowed.stat().st_mode & 0o777 == 0o600

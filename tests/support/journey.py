@@ -81,8 +81,8 @@ class Checkout:
         )
 
     def processes(self, stack_id: str) -> list[psutil.Process]:
-        """Every living process that carries the stack's tag."""
-        return [p for p in psutil.process_iter() if _environ(p).get("STACKYARD_STACK_ID") == stack_id and _alive(p)]
+        """Every living process of the stack: by its tag, or, since Ray's daemons write over it, by what they hold."""
+        return [p for p in psutil.process_iter() if _alive(p) and (_tag(p) == stack_id or _holds(p, stack_id))]
 
     def _environment(self) -> dict[str, str]:
         ours = ("PULUMI_", "STACKYARD_", "RAY_", "MLFLOW_")
@@ -143,11 +143,19 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _environ(process: psutil.Process) -> dict[str, str]:
+def _tag(process: psutil.Process) -> str | None:
     try:
-        return process.environ()
+        return process.environ().get("STACKYARD_STACK_ID")
     except psutil.Error:
-        return {}
+        return None
+
+
+def _holds(process: psutil.Process, stack_id: str) -> bool:
+    runtime = f"/tmp/sy-{os.getuid()}-{stack_id}/"
+    try:
+        return any(runtime in text for text in [*process.cmdline(), *(file.path for file in process.open_files())])
+    except psutil.Error:
+        return False
 
 
 def _alive(process: psutil.Process) -> bool:
