@@ -62,7 +62,7 @@ def write(
             "",
             "## How to take it back",
             "",
-            "`stackyard rollback` makes the champion before it the champion again; nothing is built or deployed for it.",
+            "`stackyard rollback` makes the champion before it the champion again; nothing is built or deployed.",
             "",
         ]
     )

@@ -136,7 +136,8 @@ class _Run:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"features.function: {blame(error, folder)}") from error
+            told = blame(error, folder).replace(f"{folder.resolve()}/", "")  # the author knows it by its own name
+            raise DataError(f"features.function: {told}") from error
 
     def _job(
         self, told: dict[str, Any], patience: int | None, snapshot: str, digest: str, cut: tuple[int, int]

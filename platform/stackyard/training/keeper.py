@@ -8,6 +8,7 @@ what is left by tag, ancestry and open files. Standard library only: it runs as 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -35,6 +36,13 @@ def sweep(tag: str, value: str, folder: str, *, seconds: float = 10.0) -> list[i
             break
         time.sleep(0.02)
     return sorted(killed)
+
+
+def clear(folder: str) -> None:
+    """Remove `folder`, and its parent once that is empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(folder))
 
 
 def parents() -> dict[int, int]:
@@ -74,7 +82,7 @@ def main(argv: list[str]) -> int:
         status = _watch(child)
     finally:
         _end_all()
-        shutil.rmtree(folder, ignore_errors=True)
+        clear(folder)
     return status if status >= 0 else 128 - status
 
 
@@ -119,13 +127,13 @@ def _zombies() -> list[tuple[int, int]]:
 
 def _marked(tag: bytes, folder: str) -> set[int]:
     tree = parents()
-    found = {pid for pid in tree if _carries(pid, tag) or _holds(pid, folder)}
+    found = {pid for pid in tree if carries(pid, tag) or holds(pid, folder)}
     while more := {pid for pid, parent in tree.items() if parent in found} - found:
         found |= more
     return found
 
 
-def _carries(pid: int, tag: bytes) -> bool:
+def carries(pid: int, tag: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return tag in file.read().split(b"\0")
@@ -133,14 +141,14 @@ def _carries(pid: int, tag: bytes) -> bool:
         return False
 
 
-def _holds(pid: int, folder: str) -> bool:
+def holds(pid: int, folder: str) -> bool:
     """Ray's agents overwrite their environment with a title, but keep their logs open."""
-    prefix = folder.rstrip("/") + "/"
+    folder = folder.rstrip("/")
     try:
         names = [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
         for name in [f"/proc/{pid}/cwd", *names]:
             try:
-                if os.readlink(name).startswith(prefix):
+                if f"{os.readlink(name)}/".startswith(f"{folder}/"):
                     return True
             except OSError:
                 continue

@@ -54,7 +54,7 @@ def parameters(project: ProjectSpec) -> dict[str, Any]:
     told |= {"nthread": training.threads, "verbosity": 1}
     if task.type == "multiclass":
         told["num_class"] = len(task.classes or ())
-    _try(told, task)
+    _try(told, task, list(given))
     return told
 
 
@@ -107,8 +107,19 @@ def boundaries(times: np.ndarray, split: SplitSpec) -> tuple[int, int]:
     return cuts[0], cuts[1]
 
 
-def _try(told: dict[str, Any], task: TaskSpec) -> None:
-    """Two rounds on made-up rows: XGBoost itself says what it does not know or want."""
+def _try(told: dict[str, Any], task: TaskSpec, given: list[str]) -> None:
+    """XGBoost itself says what it does not want; then each of the author's parameters is tried without the others."""
+    if (wrong := _wrong(told, task)) is None:
+        return
+    for name in given:
+        alone = {key: value for key, value in told.items() if key == name or key not in given}
+        if (one := _wrong(alone, task)) is not None:
+            raise RecipeError(f"training.parameters.{name}: {one}")
+    raise RecipeError(f"training.parameters: {wrong}")
+
+
+def _wrong(told: dict[str, Any], task: TaskSpec) -> str | None:
+    """What is wrong with parameters, found by two rounds on a few rows; None when nothing is."""
     classes = len(task.classes or ()) if task.type == "multiclass" else 2
     rows = np.arange(4 * classes, dtype=np.float32)
     data = xgboost.DMatrix(rows.reshape(-1, 1), label=rows % classes + (task.type == "regression"), nthread=1)
@@ -117,11 +128,9 @@ def _try(told: dict[str, Any], task: TaskSpec) -> None:
         try:
             xgboost.train(told, data, 2, evals=[(data, "rows")], verbose_eval=False)
         except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
-            raise RecipeError(f"training.parameters: {_first_line(error)}") from None
-    for warning in caught:
-        if "are not used" in (text := str(warning.message)):
-            names = text.partition("{")[2].partition("}")[0].replace('"', "").strip()
-            raise RecipeError(f"training.parameters: XGBoost knows no {names}")
+            return _first_line(error)
+    unused = [str(warning.message) for warning in caught if "are not used" in str(warning.message)]
+    return f"not used by XGBoost: {unused[0].partition('{')[2].partition('}')[0].strip()}" if unused else None
 
 
 def _first_line(error: Exception) -> str:

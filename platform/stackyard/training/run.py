@@ -102,11 +102,7 @@ def _end(process: subprocess.Popen[bytes], attempt: str, folder: Path) -> None:
         process.kill()
         process.wait()
     keeper.sweep(keeper.ATTEMPT_TAG, attempt, str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.parent.rmdir()
-    except OSError:
-        return
+    keeper.clear(str(folder))
 
 
 def _judge(intent: Intent, store: Store, status: int) -> int:
