@@ -23,6 +23,8 @@ class FakeSupervisor:
         self.running: dict[str, str] = {}
         self.asked: list[tuple[str, ...]] = []
         self.there = True
+        self.crashing = False
+        self.spawned = 1
         self.word: Path | None = None
         self.settings: Path | None = None
 
@@ -32,7 +34,8 @@ class FakeSupervisor:
     def states(self) -> dict[str, dict[str, Any]]:
         if not self.there:
             raise Unreachable
-        return {name: {"statename": state} for name, state in self.running.items()}
+        self.spawned += self.crashing
+        return {name: {"statename": state, "start": self.spawned} for name, state in self.running.items()}
 
     def run(self, name: str) -> None:
         self.asked.append(("run", name))
@@ -173,6 +176,14 @@ def test_what_never_gets_healthy_is_one_error_with_the_end_of_its_log(kind: Proc
     assert "web is not healthy after 0.3 s" in str(refused.value)
     assert str(log) in str(refused.value)
     assert "it broke because of X" in str(refused.value)
+
+
+def test_what_ends_as_often_as_it_is_started_is_not_waited_for(
+    kind: ProcessKind, supervisor: FakeSupervisor, process: Callable
+):
+    supervisor.crashing = True
+    with pytest.raises(Refusal, match="ends as often as it is started"):
+        kind.create(process("web", health={"tcp": 1, "timeout": 600}))
 
 
 def test_delete_ends_and_forgets_even_without_a_supervisor(

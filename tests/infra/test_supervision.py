@@ -121,6 +121,32 @@ def test_shared_memory_of_a_killed_process_is_removed(site: dict[str, str]):
     assert not file.exists()
 
 
+def test_a_process_that_wrote_over_its_environment_is_found_by_its_parent_and_later_by_its_files(
+    site: dict[str, str], tmp_path: Path
+):
+    runtime = Path(site["runtime"])
+    runtime.mkdir(mode=0o700)
+    child = "import sys,time; log=open(sys.argv[1],'w'); log.write('up'); log.flush(); time.sleep(99)"
+    parent = "import os,subprocess,sys,time; subprocess.Popen([sys.executable, *sys.argv[1:]], env={}); time.sleep(99)"
+    environment = dict(os.environ) | {tagged.STACK_TAG: site["stack_id"], tagged.PROCESS_TAG: "serving"}
+    command = [sys.executable, "-c", parent, "-c", child, str(runtime / "log")]
+    with subprocess.Popen(command, env=environment) as head:
+        until(lambda: (runtime / "log").exists() and (runtime / "log").read_text(), "the child runs")
+        [orphan] = [member for member in tagged.find(site["stack_id"], "serving") if member.pid != head.pid]
+        assert orphan not in tagged.find(site["stack_id"], "controller"), "its parent says whose it is"
+        head.kill()
+        head.wait()
+    assert tagged.find(site["stack_id"]) == [orphan]
+    assert tagged.end(site["stack_id"], "serving", grace=0) == []
+    assert ended(orphan)
+
+
+def test_a_tag_behind_a_hole_in_the_environment_is_read(monkeypatch: pytest.MonkeyPatch):
+    block = b"\0\0\0xx\0\0STACKYARD_STACK_ID=0123abcd\0\0STACKYARD_PROCESS=serving\0"
+    monkeypatch.setattr(Path, "read_bytes", lambda self: block)
+    assert tagged.tags_of(1) == {"STACKYARD_STACK_ID": "0123abcd", "STACKYARD_PROCESS": "serving"}
+
+
 class Program:
     """As much of a supervised program as its back-off needs."""
 

@@ -13,10 +13,8 @@ SHARED = ("spec", "store", "data")
 
 def digest(*areas: str, platform: Path = PLATFORM) -> str:
     """12 hex digits over the sources of these areas of the platform, of what all share, and of its loose modules."""
-    folders = sorted({*SHARED, *areas})
-    return _digest(
-        platform, [*platform.glob("*.py"), *(f for area in folders for f in (platform / area).rglob("*.py"))]
-    )
+    inside = [file for area in {*SHARED, *areas} for file in (platform / area).rglob("*.py")]
+    return _digest(platform, [*platform.glob("*.py"), *inside])
 
 
 def digest_of_module(name: str, platform: Path = PLATFORM) -> str:

@@ -20,7 +20,7 @@ REPLICA_PORTS = 16
 """Ports that replicas take turns on: twice the most replicas that a local stack may have, for surge."""
 
 START = 600
-"""Seconds a process may take until it is healthy: ten times what a quiet machine needs, since a busy one is no error."""
+"""Seconds a process may take until it is healthy: ten times what a quiet machine needs: a busy one is no error."""
 
 RAY_PORTS = ("gcs", "dashboard", "agent_http", "agent_grpc", "client", "metrics", "node_manager", "object_manager")
 RAY_PORTS += ("runtime_env_agent", "dashboard_metrics", "autoscaler_metrics")

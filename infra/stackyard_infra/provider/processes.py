@@ -19,6 +19,9 @@ from stackyard_infra.provider.site import Site, private_folder, remove_folder, w
 RESTARTS = frozenset({"command", "environment", "folder", "secrets", "version", "stop_timeout"})
 """Inputs that a running process cannot take up."""
 
+ENDS = 5
+"""How often a process may end before waiting for its health is given up (the supervisor goes on trying)."""
+
 GRACE = 3.0  # seconds in which a healthy process may miss a probe before `read` calls it unhealthy
 
 
@@ -69,8 +72,9 @@ class SupervisorKind(Kind):
             return None
 
     def _end(self, site: Site, daemon: Daemon) -> None:
+        family = tagged.find(site.stack_id)
         daemon.stop()
-        left = tagged.end(site.stack_id, grace=15.0)
+        left = tagged.end(site.stack_id, grace=15.0, known=family)
         if left:
             raise Refusal(f"Processes of stack {site.stack} do not end, even when killed: {'; '.join(left)}.")
 
@@ -129,9 +133,10 @@ class ProcessKind(Kind):
 
     def delete(self, state: Plain) -> None:
         site, name = Site.of(state), state["name"]
+        family = tagged.find(site.stack_id, name)  # before its head is gone, which is what holds it together
         with contextlib.suppress(Unreachable):
             self._daemon(site).end(name)
-        left = tagged.end(site.stack_id, name)
+        left = tagged.end(site.stack_id, name, known=family)
         if left:
             raise Refusal(f"{name} does not end, even when killed: {'; '.join(left)}.")
         remove_folder(site.of_process(name))
@@ -140,8 +145,9 @@ class ProcessKind(Kind):
         site, name = Site.of(inputs), inputs["name"]
         daemon = self._daemon(site)
         try:
+            family = tagged.find(site.stack_id, name)
             daemon.end(name)
-            tagged.end(site.stack_id, name)
+            tagged.end(site.stack_id, name, known=family)
             self._write(inputs)
             daemon.run(name)
         except Unreachable:
@@ -180,17 +186,21 @@ class ProcessKind(Kind):
         limit = probe.get("timeout", 60)
         deadline = time.monotonic() + limit
         wrong: str | None = "it is not running"
+        starts: set[int] = set()
+        log = site.log(name)
         while time.monotonic() < deadline:
             found = self._state(site, name)
             if found is None:
                 raise Refusal(f"{name} cannot be started: the stack's supervisor is gone; run the command again.")
+            starts.add(found["start"])
+            if len(starts) > ENDS:
+                raise Refusal(f"{name} ends as often as it is started. Its log is {log}{_tail(log)}")
             asked = found["statename"] == "STARTING" and bool(probe.keys() - {"timeout"})  # early, but it has a word
             running = found["statename"] == "RUNNING" or asked
             wrong = complaint(probe, site.of_process(name)) if running else f"it is {found['statename'].lower()}"
             if wrong is None:
                 return {"healthy": True}
             time.sleep(0.1)
-        log = site.log(name)
         raise Refusal(f"{name} is not healthy after {limit} s: {wrong}. Its log is {log}{_tail(log)}")
 
     def _healthy(self, state: Plain) -> bool:

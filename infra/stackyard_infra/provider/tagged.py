@@ -1,13 +1,14 @@
 """Everything a stack runs, found by the tag in its environment: Ray daemonises, so pid trees are not enough.
 
-A process belongs to a stack when its environment says so, or when an ancestor's does (Ray rewrites the titles of
-its workers over their environment). Never the caller itself or its ancestors.
+Nor is the tag: some of Ray's processes write their title over their whole environment. So a process belongs to the
+nearest of itself and its ancestors that has a tag; and one that has none, and no living ancestor with one, belongs to
+the stack in whose runtime folder it holds files. Never found: the caller itself and its ancestors.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,34 +19,57 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def find(stack_id: str, process: str | None = None) -> list[psutil.Process]:
-    """All live processes of a stack, or of one named process of it."""
+    """All live processes of a stack; or those of one named process of it, and those that are nobody's any more."""
     own = os.getpid()
     protected = {own, *(parent.pid for parent in psutil.Process(own).parents())}
-    family: dict[int, psutil.Process] = {}
-    for candidate in psutil.process_iter():
-        if candidate.pid in protected or not _carries(candidate, stack_id, process):
+    everyone = {p.pid: p for p in psutil.process_iter(["ppid", "status"]) if p.info["status"] != psutil.STATUS_ZOMBIE}  # type: ignore[attr-defined]
+    tags = {pid: found for pid in everyone if (found := tags_of(pid))}
+    members = []
+    for pid, candidate in everyone.items():
+        if pid in protected:
             continue
-        family[candidate.pid] = candidate
-    for member in list(family.values()):
-        for child in _children(member):
-            if child.pid not in protected and not _carries_another(child, stack_id, process):
-                family.setdefault(child.pid, child)
-    return list(family.values())
+        nearest = _nearest(pid, everyone, tags)
+        if nearest is None:
+            belongs = _holds_files_of(pid, stack_id)
+        else:
+            belongs = nearest[STACK_TAG] == stack_id and process in (None, nearest.get(PROCESS_TAG))
+        if belongs:
+            members.append(candidate)
+    return members
 
 
-def end(stack_id: str, process: str | None = None, *, grace: float = 5.0) -> list[str]:
-    """End what `find` finds: TERM, `grace` seconds, KILL. Returns what still lives, as `pid command` lines."""
-    first = find(stack_id, process)
+def end(
+    stack_id: str, process: str | None = None, *, grace: float = 5.0, known: Iterable[psutil.Process] = ()
+) -> list[str]:
+    """End what `find` finds, and `known`, which it may no longer see: TERM, `grace` seconds, KILL.
+
+    Returns what still lives, as `pid command` lines.
+    """
+    alive = _united(known, find(stack_id, process))
     if grace > 0:
-        _signal(first, "terminate")
-        psutil.wait_procs(first, timeout=grace)
+        _signal(alive, "terminate")
+        _, alive = psutil.wait_procs(alive, timeout=grace)
     for _ in range(5):  # whatever was being started meanwhile is found by the next look
-        alive = find(stack_id, process)
+        alive = _united(alive, find(stack_id, process))
         if not alive:
             return []
         _signal(alive, "kill")
-        psutil.wait_procs(alive, timeout=2)
-    return [_describe(survivor) for survivor in find(stack_id, process)]
+        _, alive = psutil.wait_procs(alive, timeout=2)
+    return [_describe(survivor) for survivor in _united(alive, find(stack_id, process))]
+
+
+def tags_of(pid: int) -> dict[str, str]:
+    """Our tags in a process' environment; {} when it has none or is not ours to read.
+
+    Read whole: what psutil gives ends at the first hole, and a title written over the beginning leaves one.
+    """
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (entry.decode(errors="replace").partition("=") for entry in entries)
+    found = {name: value for name, _, value in pairs if name in (STACK_TAG, PROCESS_TAG)}
+    return found if STACK_TAG in found else {}
 
 
 def listening(processes: Iterable[psutil.Process]) -> set[int]:
@@ -75,29 +99,36 @@ def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     return held
 
 
-def _carries(process: psutil.Process, stack_id: str, name: str | None) -> bool:
+def _nearest(
+    pid: int, everyone: Mapping[int, psutil.Process], tags: Mapping[int, dict[str, str]]
+) -> dict[str, str] | None:
+    seen: set[int] = set()
+    while pid in everyone and pid not in seen:
+        if pid in tags:
+            return tags[pid]
+        seen.add(pid)
+        pid = everyone[pid].info["ppid"]  # type: ignore[attr-defined]
+    return None
+
+
+def _holds_files_of(pid: int, stack_id: str) -> bool:
+    runtime = f"/tmp/sy-{os.getuid()}-{stack_id}/"
     try:
-        environment = process.environ()
+        return any(os.readlink(file.path).startswith(runtime) for file in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
+def _united(*groups: Iterable[psutil.Process]) -> list[psutil.Process]:
+    everyone = {process.pid: process for group in groups for process in group}
+    return [process for process in everyone.values() if _lives(process)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-    return environment.get(STACK_TAG) == stack_id and name in (None, environment.get(PROCESS_TAG))
-
-
-def _carries_another(process: psutil.Process, stack_id: str, name: str | None) -> bool:
-    try:
-        environment = process.environ()
-    except psutil.Error:
-        return False
-    if STACK_TAG not in environment:
-        return False
-    return environment[STACK_TAG] != stack_id or name not in (None, environment.get(PROCESS_TAG))
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.Error:
-        return []
 
 
 def _signal(processes: Iterable[psutil.Process], verb: str) -> None:
