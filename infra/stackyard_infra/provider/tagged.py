@@ -114,7 +114,8 @@ def _nearest(
 def _holds_files_of(pid: int, stack_id: str) -> bool:
     runtime = f"/tmp/sy-{os.getuid()}-{stack_id}/"
     try:
-        return any(os.readlink(file.path).startswith(runtime) for file in os.scandir(f"/proc/{pid}/fd"))
+        with os.scandir(f"/proc/{pid}/fd") as files:
+            return any(os.readlink(file.path).startswith(runtime) for file in files)
     except OSError:
         return False
 
