@@ -195,8 +195,7 @@ class ProcessKind(Kind):
             starts.add(found["start"])
             if len(starts) > ENDS:
                 raise Refusal(f"{name} ends as often as it is started. Its log is {log}{_tail(log)}")
-            asked = found["statename"] == "STARTING" and bool(probe.keys() - {"timeout"})  # early, but it has a word
-            running = found["statename"] == "RUNNING" or asked
+            running = _runs(found, probe)
             wrong = complaint(probe, site.of_process(name)) if running else f"it is {found['statename'].lower()}"
             if wrong is None:
                 return {"healthy": True}
@@ -208,8 +207,7 @@ class ProcessKind(Kind):
         deadline = time.monotonic() + GRACE
         while True:
             found = self._state(site, name)
-            running = found is not None and found["statename"] == "RUNNING"
-            if running and complaint(state["health"], site.of_process(name)) is None:
+            if _runs(found, state["health"]) and complaint(state["health"], site.of_process(name)) is None:
                 return True
             if time.monotonic() > deadline:
                 return False
@@ -220,6 +218,13 @@ class ProcessKind(Kind):
             return self._daemon(site).states().get(name)
         except Unreachable:
             return None
+
+
+def _runs(found: Mapping[str, Any] | None, probe: Plain) -> bool:
+    """Whether it is worth probing: a process that was only just started is, when it can answer for itself."""
+    if found is None:
+        return False
+    return found["statename"] == "RUNNING" or (found["statename"] == "STARTING" and bool(probe.keys() - {"timeout"}))
 
 
 def _text(path: Path) -> str | None:
