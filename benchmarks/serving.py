@@ -153,6 +153,7 @@ class Bench:
         self.haproxy.terminate()
         self.haproxy.wait(10)
         leftovers.sweep(self.stack_id, "serving")
+        leftovers.sweep("none", "none", self.plain_runtime)
         for folder in (self.plain_runtime, self.runtime):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)

