@@ -24,6 +24,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -111,6 +112,6 @@ def _version(client: MlflowClient, name: str, run: Run, result: Mapping[str, Any
         if version.tags.get(BUNDLE_TAG) == bundle:
             return str(version.version)
     made = client.create_model_version(
-        name, source=f"stackyard:bundles/{bundle}", run_id=run.info.run_id, tags={BUNDLE_TAG: bundle}
+        name, source=f"stackyard://bundles/{bundle}", run_id=run.info.run_id, tags={BUNDLE_TAG: bundle}
     )
     return str(made.version)
