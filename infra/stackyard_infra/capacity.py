@@ -65,7 +65,7 @@ def shortages(needs: Sequence[Need], machine: Machine) -> list[Shortage]:
     if memory > machine.memory_available:
         found.append(
             Shortage(
-                f"memory: up to {memory / GIB:.1f} GiB are needed and {machine.memory_available / GIB:.1f} GiB are free; "
+                f"memory: up to {memory / GIB:.1f} GiB are needed, {machine.memory_available / GIB:.1f} GiB are free; "
                 "lower serving.replicas.max or training.workers, or free memory"
             )
         )

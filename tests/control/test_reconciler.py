@@ -102,7 +102,7 @@ class World:
         """The process of `run_id` ends, with a result when one is given."""
         self.runs.living.discard(run_id)
         if result:
-            self.store.create(layout.run(run_id, "result.json"), canonical({"run_id": run_id, "seconds": 5.0, **result}))
+            self.store.create(layout.run(run_id, "result.json"), canonical({"run_id": run_id, "seconds": 5.0} | result))
 
     def bundle(self) -> str:
         return bundles.publish(self.store, {"lineage.json": b"{}"}, {"model": "m"})

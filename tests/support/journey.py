@@ -176,7 +176,7 @@ def read(start, end):
 
 
 def copy_of_this_checkout(folder: Path) -> Checkout:
-    """A copy in `folder` of everything git would track, with this checkout's .venv; its flights need a secret."""
+    """A copy in `folder` of everything git would track, not set up; its flights need a secret."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=HERE,
@@ -187,7 +187,6 @@ def copy_of_this_checkout(folder: Path) -> Checkout:
         if (HERE / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(HERE / name, folder / name)
-    (folder / ".venv").symlink_to(HERE / ".venv")
     project = folder / "examples" / "flights" / "project.yaml"
     text = project.read_text()
     assert "    python: flights_data:read\n" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +33,7 @@ def check(stack: str, *, as_json: bool) -> None:
         raise Failure(f"{len(violations)} violations in {frame.height} rows")
 
 
-def listing(stack: str) -> list[dict[str, object]]:
+def listing(stack: str) -> list[dict[str, Any]]:
     """The snapshots of a stack's store, as plain data."""
     return [
         {"digest": snapshot.digest, "rows": snapshot.manifest["rows"], "time": snapshot.manifest["time"]}
@@ -50,5 +51,6 @@ def show(stack: str, *, as_json: bool) -> None:
     for heading in ("snapshot", "rows", "time"):
         table.add_column(heading, header_style="dim")
     for entry in found:
-        table.add_row(str(entry["digest"])[:12], str(entry["rows"]), f"{entry['time']['first']} to {entry['time']['last']}")
+        span = f"{entry['time']['first']} to {entry['time']['last']}"
+        table.add_row(entry["digest"][:12], str(entry["rows"]), span)
     Console().print(table)
