@@ -75,6 +75,10 @@ async def answer(reader: asyncio.StreamReader) -> tuple[str, bool]:
     for line in fields.split("\r\n"):
         if line.startswith("content-length:"):
             size = int(line[15:])
+    if "transfer-encoding: chunked" in fields:
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        size = 2
     await reader.readexactly(size)
     return status.split()[1], "connection: close" in fields
 
