@@ -50,7 +50,7 @@ def _with(**changes: Any) -> dict[str, Any]:
             id="no replica ready",
         ),
         pytest.param(
-            _with(replicas=[{"port": 7000, "ready": True, "problem": "release 2: digest differs"}]),
+            _with(replicas=[{"port": 7000, "ready": True, "load_failure": "release 2: digest differs"}]),
             [("replica 7000: release 2: digest differs", "s.log")],
             id="replica refused a bundle",
         ),

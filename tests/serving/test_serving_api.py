@@ -363,8 +363,8 @@ def test_metrics_count_answers_by_code(open_service: Callable[..., Service], sam
     service.predict(sample(0))
     service.ask("POST", "/predict", b"{")
     page = service.ask("GET", "/metrics").answer.decode()
-    assert 'stackyard_requests_total{code="200"} 1.0' in page
-    assert 'stackyard_requests_total{code="400"} 1.0' in page
+    assert 'stackyard_requests_total{asked="prediction",code="200"} 1.0' in page
+    assert 'stackyard_requests_total{asked="prediction",code="400"} 1.0' in page
     assert "stackyard_request_duration_seconds_count 1.0" in page
 
 

@@ -76,7 +76,7 @@ def replicas(card: StackCard) -> list[dict[str, Any]]:
                 facts = client.get(f"http://127.0.0.1:{port}/v2").json()
             except (httpx.HTTPError, ValueError):
                 continue
-            found.append({"port": port, "ready": ready, **facts.get("stackyard", {})})
+            found.append({"port": port, "ready": ready, **facts})
     return found
 
 
@@ -176,7 +176,9 @@ def _requests(samples: Samples, *, errors: bool = False) -> float:
     return sum(
         value
         for name, labels, value in samples
-        if name == "stackyard_requests_total" and (not errors or labels.get("code", "").startswith("5"))
+        if name == "stackyard_requests_total"
+        and labels.get("asked") == "prediction"
+        and (not errors or labels.get("code", "").startswith("5"))
     )
 
 

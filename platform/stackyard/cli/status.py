@@ -71,9 +71,9 @@ def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"what": "a champion is released and no replica is ready", "log": logs.get("serving", "")})
     if champion is not None:
         found += [
-            {"what": f"replica {replica['port']}: {replica['problem']}", "log": logs.get("serving", "")}
+            {"what": f"replica {replica['port']}: {replica['load_failure']}", "log": logs.get("serving", "")}
             for replica in facts["replicas"]
-            if replica.get("problem")
+            if replica.get("load_failure")
         ]
     if facts["runs"] and facts["runs"][0]["state"] == "failed" and champion is None:
         newest = facts["runs"][0]

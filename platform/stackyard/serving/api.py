@@ -75,7 +75,7 @@ class Api:
         headers = [*reply.headers, ("x-request-id", request_id)]
         if model is not None and not any(name == "x-stackyard-bundle" for name, _ in headers):
             headers.append(("x-stackyard-bundle", model.bundle))
-        self.metrics.answered(reply.status)
+        self.metrics.answered(reply.status, prediction=scope.method == "POST")
         proto.response_bytes(reply.status, headers, reply.body)
 
     async def _route(self, scope: Any, proto: Any, request_id: str) -> Reply:

@@ -18,7 +18,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
-        self.requests = Counter("stackyard_requests", "Answers, by status code.", ["code"], registry=r)
+        self.requests = Counter(
+            "stackyard_requests", "Answers, by status code and what was asked.", ["code", "asked"], registry=r
+        )
         self.latency = Histogram(
             "stackyard_request_duration_seconds", "From the read body to the answer.", buckets=BUCKETS, registry=r
         )
@@ -40,13 +42,14 @@ class Metrics:
             "stackyard_prediction_log_lost_rows", "Rows the prediction log had to drop.", registry=r
         )
         self.user_errors = Counter("stackyard_feature_failures", "Requests the features failed on.", registry=r)
-        self._codes: dict[int, Counter] = {}
+        self._answers: dict[tuple[int, bool], Counter] = {}
 
-    def answered(self, code: int) -> None:
-        """Count one answer."""
-        counter = self._codes.get(code)
+    def answered(self, code: int, *, prediction: bool) -> None:
+        """Count one answer; probes and pages are told apart, or they would drown the predictions."""
+        counter = self._answers.get((code, prediction))
         if counter is None:
-            counter = self._codes[code] = self.requests.labels(str(code))
+            asked = "prediction" if prediction else "page"
+            counter = self._answers[code, prediction] = self.requests.labels(str(code), asked)
         counter.inc()
 
     def render(self) -> bytes:

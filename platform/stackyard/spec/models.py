@@ -147,7 +147,7 @@ class SplitSpec(Spec):
     """Shares of the rows, in time order; the rest, the oldest, is trained on."""
 
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    """The share for early stopping, after the training rows. Absent: 0.1."""
+    """The share after the training rows, for early stopping where `early_stopping_rounds` asks for it. Absent: 0.1."""
 
     test: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """The newest share, seen only for the final figures. Absent: 0.1."""
@@ -210,7 +210,7 @@ class ServingSpec(Spec):
     """Requests a replica holds at most; one more is answered 429. Absent: 256."""
 
     deadline: Duration = 1.0
-    """How long a request may wait and run before it is answered 503. Absent: 1s."""
+    """How long a request may wait and run before it is answered 504. Absent: 1s."""
 
     drain: Duration = 10.0
     """How long a stopping replica may finish what it holds. Absent: 10s."""

@@ -21,6 +21,7 @@ from stackyard.store.objects import Store, sha256
 KIND, VERSION = "bundle", 1
 ALLOWED = re.compile(r"[a-z][a-z0-9_-]{0,40}\.(json|ubj|onnx|safetensors|md|parquet)")
 LARGEST_FILE = 4 << 30
+"""Bytes; a larger model is not one for a replica that keeps several."""
 
 
 class BundleError(Exception):
@@ -94,11 +95,18 @@ def verify_folder(folder: Path, digest: str) -> dict[str, Any]:
 def _parse_manifest(raw: bytes, digest: str) -> dict[str, Any]:
     if sha256(raw) != digest:
         raise BundleError(f"the manifest of bundle {digest[:12]} does not have that digest")
-    found = json.loads(raw)
-    if found.get("kind") != KIND or not isinstance(found.get("version"), int) or found["version"] > VERSION:
+    try:
+        found = json.loads(raw)
+        known = found["kind"] == KIND and isinstance(found["version"], int) and found["version"] <= VERSION
+        listing = {name: (entry["sha256"], int(entry["size"])) for name, entry in found["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"the manifest of bundle {digest[:12]} is malformed: {error}") from None
+    if not known:
         raise BundleError(f"bundle {digest[:12]} is of a kind or version this program does not understand")
-    for name in found["files"]:
+    for name, (_, size) in listing.items():
         _check_name(name)
+        if not 0 <= size <= LARGEST_FILE:
+            raise BundleError(f"{name} of bundle {digest[:12]} claims a size of {size} bytes")
     return found
 
 
