@@ -105,6 +105,21 @@ def test_a_preview_right_after_up_has_nothing_to_change(checkout: Checkout, up: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _readme_commands() -> list[str]:
+    """The commands of README.md's blocks that look and ask; make's and pulumi's are what the other tests run."""
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("stackyard ", "curl "))]
+
+
+@pytest.mark.parametrize("command", _readme_commands(), ids=lambda command: " ".join(command.split()[:3]))
+def test_each_command_of_the_readme_does_what_it_says(checkout: Checkout, up: dict[str, Any], command: str) -> None:
+    done = checkout.run("env", "WAREHOUSE_TOKEN=another", "bash", "-c", command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
 def test_the_working_tree_stays_clean(checkout: Checkout, up: dict[str, Any]) -> None:
     new = {path.name for path in checkout.folder.iterdir()} - {name.split("/")[0] for name in _tracked()}
     assert new <= {".venv", ".stackyard"}
