@@ -33,12 +33,14 @@ PORTS = ["predict", "haproxy-metrics", "metrics", "mlflow", *(f"serving-{name}" 
 
 
 def mlflow(places: Places, ports: Numbers) -> Plain:
-    """MLflow over SQLite, on loopback, one worker."""
+    """MLflow over SQLite, on loopback, one worker.
+
+    Its paths are relative to the state, in which it runs: in its addresses a `?`, `#` or `%` of a folder means something.
+    """
     port = ports["mlflow"]
-    folder = places.state / "mlflow"
     command = [places.python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.sqlite'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--backend-store-uri", "sqlite:///mlflow/mlflow.sqlite"]
+    command += ["--artifacts-destination", "mlflow/artifacts"]
     command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     return {
         "command": command,

@@ -115,7 +115,9 @@ class Journal:
 
 
 def _engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(url)
+    path = url.removeprefix("sqlite:///")
+    # What follows `sqlite:///` is a path to its end; SQLAlchemy would take a `?` in it for the start of options.
+    engine = sa.create_engine(url if path == url else sa.URL.create("sqlite", database=path))
     if engine.dialect.name == "sqlite":
 
         @sqlalchemy.event.listens_for(engine, "connect")
