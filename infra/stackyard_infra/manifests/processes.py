@@ -35,7 +35,7 @@ PORTS = ["predict", "haproxy-metrics", "metrics", "mlflow", *(f"serving-{name}" 
 def mlflow(places: Places, ports: Numbers) -> Plain:
     """MLflow over SQLite, on loopback, one worker.
 
-    Its paths are relative to the state, in which it runs: in its addresses a `?`, `#` or `%` of a folder means something.
+    It runs in the state, and its paths are relative to that: in its addresses `?`, `#` and `%` have meanings.
     """
     port = ports["mlflow"]
     command = [places.python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
