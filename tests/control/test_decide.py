@@ -55,6 +55,16 @@ def _failed(number: int, minutes_ago: float, recipe: str = "r1") -> RunSeen:
             id="run keeps dying: given up",
         ),
         pytest.param(
+            replace(EMPTY, recipe="r2", runs=[_run(state="pending", attempts=1, started=NOW)]),
+            Abandon("m-1", "the recipe has changed since"),
+            id="spec changed while it was interrupted",
+        ),
+        pytest.param(
+            replace(EMPTY, runs=[_run(state="failed", reason="none", ended=None)]),
+            StartRun(2, "Tried again"),
+            id="failed nobody knows when",
+        ),
+        pytest.param(
             replace(EMPTY, runs=[_run(state="succeeded", bundle="b" * 64)]),
             Publish(1, "b" * 64, "first champion"),
             id="first bundle",
@@ -77,7 +87,7 @@ def _failed(number: int, minutes_ago: float, recipe: str = "r1") -> RunSeen:
         ),
         pytest.param(
             replace(EMPTY, recipe="r2", runs=[_failed(n, 0) for n in range(1, PATIENCE + 1)]),
-            StartRun(PATIENCE + 1, "recipe has changed"),
+            StartRun(PATIENCE + 1, "another recipe"),
             id="patience is over but the recipe changed",
         ),
     ],

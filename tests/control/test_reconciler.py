@@ -161,6 +161,27 @@ def test_a_run_that_keeps_dying_is_given_up_and_not_tried_for_ever(world: World)
     assert "Change the project" in world.journal.decisions("m")[0].reason
 
 
+@pytest.mark.parametrize("seconds", [None, 5.0], ids=["no-time", "five-seconds"])
+def test_a_failed_run_is_tried_again_whether_or_not_its_time_is_known(world: World, seconds: float | None) -> None:
+    world.controller.step()
+    world.end(world.runs.started[0], status="failed", reason="the training process crashed", seconds=seconds)
+    world.clock.advance(minutes=5)
+    world.controller.step()
+    assert len(set(world.runs.started)) == 2
+
+
+def test_a_run_interrupted_by_a_change_of_the_project_is_not_taken_up_with_its_old_data_and_code(world: World) -> None:
+    world.controller.step()
+    world.end(world.runs.started[0])
+    (world.settings.project_folder / "features.py").write_text("def build(frame):\n    return frame.select('a')\n")
+    world.clock.advance(minutes=1)
+    for _ in range(2):
+        world.controller.step()
+    first, second = world.runs.started
+    assert first != second
+    assert json.loads(world.store.read(layout.run(first, "result.json")))["kind"] == "run-result"
+
+
 def test_a_changed_project_gets_a_new_run_after_failures(world: World) -> None:
     world.controller.step()
     world.end(world.runs.started[0], status="failed", reason="bad data")

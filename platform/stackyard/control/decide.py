@@ -68,7 +68,7 @@ class StartRun:
 
 @dataclass(frozen=True)
 class Abandon:
-    """Note that run `run_id` has failed: its process keeps dying without a result."""
+    """Note that run `run_id` has failed: its process keeps dying without a result, or nobody wants one any more."""
 
     run_id: str
     reason: str
@@ -127,13 +127,15 @@ def _first_champion(world: World, now: dt.datetime) -> Action:
     if last.state == "running":
         return Wait(f"run {last.number} is training the first champion")
     if last.state == "pending":
-        return _take_up(last, now)
+        return _take_up(world, last, now)
     if last.state == "succeeded" and last.bundle is not None:
         return Publish(world.release + 1, last.bundle, f"run {last.number} made the first champion")
     return _after_failure(world, last, now)
 
 
-def _take_up(run: RunSeen, now: dt.datetime) -> Action:
+def _take_up(world: World, run: RunSeen, now: dt.datetime) -> Action:
+    if run.recipe != world.recipe:  # its frozen data and code are those of another spec: the model would be, too
+        return Abandon(run.run_id, "it was interrupted, and the recipe has changed since")
     if run.attempts >= ATTEMPTS:
         return Abandon(run.run_id, f"its process died {run.attempts} times without a result")
     if run.attempts == 0 or run.started is None:
@@ -146,7 +148,7 @@ def _take_up(run: RunSeen, now: dt.datetime) -> Action:
 
 def _after_failure(world: World, last: RunSeen, now: dt.datetime) -> Action:
     if last.recipe != world.recipe:
-        return StartRun(last.number + 1, f"run {last.number} failed, and the recipe has changed since")
+        return StartRun(last.number + 1, f"run {last.number} was of another recipe: the project has changed since")
     failures = 0
     for run in reversed(world.runs):
         if run.state != "failed" or run.recipe != world.recipe:
@@ -155,7 +157,7 @@ def _after_failure(world: World, last: RunSeen, now: dt.datetime) -> Action:
     why = last.reason or "no reason given"
     if failures >= PATIENCE:
         return Wait(f"{failures} runs of this recipe failed, the last with: {why}. Change the project and `pulumi up`")
-    due = (last.ended or now) + RETRY_AFTER * 2 ** (failures - 1)
+    due = now if last.ended is None else last.ended + RETRY_AFTER * 2 ** (failures - 1)
     if now < due:
         return Wait(f"run {last.number} failed with: {why}. The next try is at {due:%H:%M:%S} UTC", due)
     return StartRun(last.number + 1, f"run {last.number} failed with: {why}. Tried again")

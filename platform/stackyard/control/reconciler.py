@@ -20,9 +20,10 @@ from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
 from stackyard.data import code
 from stackyard.store import bundles, layout, releases
-from stackyard.store.documents import canonical, digest_of, public_text
+from stackyard.store.documents import digest_of, public_text
 from stackyard.store.keys import ensure_signing_key
 from stackyard.store.objects import Store
+from stackyard.training import intent as intents
 
 log = structlog.get_logger()
 
@@ -86,8 +87,7 @@ class Reconciler:
             case d.StartRun():
                 self._start(action, now)
             case d.Abandon():
-                result = {"run_id": action.run_id, "status": "failed", "reason": action.reason}
-                self._store.create(layout.run(action.run_id, "result.json"), canonical(result))
+                intents.conclude(self._store, action.run_id, "failed", action.reason)
             case d.Publish():
                 self._publish(action, now)
             case d.Project():
@@ -198,7 +198,7 @@ def _run_id(settings: ControllerSettings, number: int, recipe: str) -> str:
 
 def _ended(run: Run, result: dict[str, Any]) -> dt.datetime | None:
     started = _time(run.started)
-    return None if started is None else started + dt.timedelta(seconds=result.get("seconds", 0.0))
+    return None if started is None else started + dt.timedelta(seconds=result.get("seconds") or 0.0)
 
 
 def _time(text: str | None) -> dt.datetime | None:

@@ -71,7 +71,8 @@ def _attempt(path: Path, intent: Intent, store: Store) -> int:
     except subprocess.TimeoutExpired:
         _end(process, attempt, folder)
         reason = f"not finished within training.deadline ({intent.project.training.deadline:g} s)"
-        return _show(intents.conclude(store, intent.run_id, "failed", reason))
+        seconds = intent.project.training.deadline
+        return _show(intents.conclude(store, intent.run_id, "failed", reason, seconds=seconds))
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the clean-up below is not to be interrupted
