@@ -31,6 +31,13 @@ def test_the_same_files_and_facts_are_the_same_bundle(store: Store, tmp_path: Pa
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in FILES} == FILES
 
 
+def test_a_file_damaged_in_the_store_is_mended_by_publishing_again(store: Store, tmp_path: Path) -> None:
+    digest = bundles.publish(store, FILES, {})
+    store.write(layout.bundle_file(digest, "model.ubj"), b"")
+    assert bundles.publish(store, FILES, {}) == digest
+    assert (bundles.fetch(store, digest, tmp_path / "cache") / "model.ubj").read_bytes() == b"trees"
+
+
 def test_a_cached_bundle_that_was_altered_is_fetched_again(store: Store, tmp_path: Path) -> None:
     digest = bundles.publish(store, FILES, {})
     (bundles.fetch(store, digest, tmp_path / "cache") / "model.ubj").write_bytes(b"treez")

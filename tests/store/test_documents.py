@@ -33,6 +33,8 @@ def test_what_was_signed_is_read_back() -> None:
         pytest.param(_altered(version="1"), 1, TRUSTED, "newer than this program", id="version of another type"),
         pytest.param(_altered(body={"number": 4}), 1, TRUSTED, "bad signature", id="altered body"),
         pytest.param(STORED, 1, [], "not trusted", id="unknown key"),
+        pytest.param(_altered(signature={"key": ["k"], "value": ""}), 1, TRUSTED, "not trusted", id="key is a list"),
+        pytest.param(b"[" * 100_000, 1, TRUSTED, "not a signed document", id="nested without end"),
         pytest.param(_altered(body=[1]), 1, TRUSTED, "not trusted", id="body of another type"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stackyard.store import layout, releases
-from stackyard.store.documents import DocumentError, public_text
+from stackyard.store.documents import Document, DocumentError, public_text
 from stackyard.store.objects import Store
 
 KEY = Ed25519PrivateKey.generate()
@@ -63,4 +63,10 @@ def test_a_release_copied_to_another_place_is_refused(store: Store) -> None:
     releases.publish(store, _release(1), KEY)
     store.create(layout.release("m", 2), store.read(layout.release("m", 1)))
     with pytest.raises(DocumentError, match="claims to be"):
+        releases.newest(store, "m", TRUSTED)
+
+
+def test_a_signed_release_that_lacks_fields_is_refused_in_words(store: Store) -> None:
+    store.create(layout.release("m", 1), Document("release", 1, {"model": "m", "number": 1}).sign(KEY))
+    with pytest.raises(DocumentError, match="release 1 of m lacks or mistypes 3 fields"):
         releases.newest(store, "m", TRUSTED)

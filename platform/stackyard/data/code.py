@@ -65,9 +65,7 @@ def archive(project_folder: Path) -> tuple[bytes, str]:
 def publish(store: Store, project_folder: Path) -> str:
     """Freeze the folder's sources into the store; returns the archive's digest."""
     data, digest = archive(project_folder)
-    key = layout.code_archive(digest)
-    if not store.create(key, data) and store.read(key) != data:
-        store.write(key, data)  # a damaged copy: these bytes are the ones its name promises
+    store.keep(layout.code_archive(digest), data)
     return digest
 
 

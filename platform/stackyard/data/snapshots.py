@@ -76,8 +76,8 @@ def freeze(
         raw = canonical(facts)
         digest = sha256(raw)
         for part in parts:
-            _put(store, layout.snapshot_part(digest, part["name"]), Path(scratch, part["name"]).read_bytes())
-    _put(store, layout.snapshot_manifest(digest), raw)  # last: a manifest means a whole snapshot
+            store.keep(layout.snapshot_part(digest, part["name"]), Path(scratch, part["name"]).read_bytes())
+    store.keep(layout.snapshot_manifest(digest), raw)  # last: a manifest means a whole snapshot
     return Snapshot(digest, facts)
 
 
@@ -147,12 +147,6 @@ def _parts(frame: pl.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
         )
         raw = (folder / name).read_bytes()
         yield {"name": name, "rows": piece.height, "size": len(raw), "sha256": sha256(raw)}
-
-
-def _put(store: Store, key: str, data: bytes) -> None:
-    """Write what `key` promises; a damaged object under that name is replaced by the bytes it should hold."""
-    if not store.create(key, data) and store.read(key) != data:
-        store.write(key, data)
 
 
 def _time(frame: pl.DataFrame, data: DataSpec) -> dict[str, str]:

@@ -36,8 +36,8 @@ def publish(store: Store, files: dict[str, bytes], facts: dict[str, Any]) -> str
     manifest = canonical({"kind": KIND, "version": VERSION, "files": listing, **facts})
     digest = sha256(manifest)
     for name, data in files.items():
-        store.create(layout.bundle_file(digest, name), data)
-    store.create(layout.bundle_file(digest, "manifest.json"), manifest)  # last: a manifest means a whole bundle
+        store.keep(layout.bundle_file(digest, name), data)
+    store.keep(layout.bundle_file(digest, "manifest.json"), manifest)  # last: a manifest means a whole bundle
     return digest
 
 

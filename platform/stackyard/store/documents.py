@@ -62,13 +62,13 @@ def verify(data: bytes, *, kind: str, newest: int, trusted: Iterable[str]) -> Do
         raw = json.loads(data)
         found, version, body = raw["kind"], raw["version"], raw["body"]
         signer, value = raw["signature"]["key"], base64.b64decode(raw["signature"]["value"], validate=True)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DocumentError(f"not a signed document: {error}") from None
     if found != kind:
         raise DocumentError(f"a document of kind {found!r} where {kind!r} was expected")
     if not isinstance(version, int) or version > newest:
         raise DocumentError(f"{kind} version {version!r} is newer than this program understands ({newest}): upgrade")
-    if not isinstance(body, dict) or signer not in set(trusted):
+    if not isinstance(body, dict) or not isinstance(signer, str) or signer not in set(trusted):
         raise DocumentError(f"{kind} is signed by a key that is not trusted here")
     document = Document(found, version, body)
     try:

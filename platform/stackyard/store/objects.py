@@ -59,6 +59,11 @@ class Store:
             return False
         return True
 
+    def keep(self, key: str, data: bytes) -> None:
+        """See that content-addressed `key` holds `data`: a damaged object (power was lost) is replaced by it."""
+        if not self.create(key, data) and self.read(key) != data:
+            self.write(key, data)
+
     def write(self, key: str, data: bytes) -> None:
         """Write `key`, replacing what is there: for projections and logs only, never for what is signed."""
         obstore.put(self._backend, key, data)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stackyard.store import layout
 from stackyard.store.documents import Document, DocumentError, verify
@@ -48,7 +48,11 @@ def newest(store: Store, model: str, trusted: Iterable[str], *, after: int = 0) 
     found, number, keys = None, after, tuple(trusted)
     while (data := _read(store, model, number + 1)) is not None:
         number += 1
-        found = Release.model_validate(verify(data, kind=KIND, newest=VERSION, trusted=keys).body)
+        body = verify(data, kind=KIND, newest=VERSION, trusted=keys).body
+        try:
+            found = Release.model_validate(body)
+        except ValidationError as error:
+            raise DocumentError(f"release {number} of {model} lacks or mistypes {error.error_count()} fields") from None
         if (found.model, found.number) != (model, number):
             raise DocumentError(f"release {number} of {model} claims to be {found.number} of {found.model}")
     return found
