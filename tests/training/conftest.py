@@ -86,7 +86,7 @@ class Runs:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, keeper.RUN_TAG: run_id},
+            env={**os.environ, keeper.RUN_TAG: keeper.run_mark(run_id, self.runtime(run_id))},
             start_new_session=True,
         )
 
@@ -102,7 +102,8 @@ class Runs:
 
     def left_behind(self, run_id: str) -> list[str]:
         """Processes and folders of the run that are still there."""
-        tag, runtime = f"{keeper.RUN_TAG}={run_id}".encode(), self.runtime(run_id)
+        runtime = self.runtime(run_id)
+        tag = f"{keeper.RUN_TAG}={keeper.run_mark(run_id, runtime)}".encode()
         processes = [pid for pid in keeper.parents() if keeper.carries(pid, tag) or keeper.holds(pid, str(runtime))]
         return [*(f"process {pid}" for pid in processes), *([str(runtime)] if runtime.exists() else [])]
 

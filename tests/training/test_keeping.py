@@ -67,3 +67,21 @@ def test_a_sweep_ends_strangers_of_the_run_and_spares_all_others(tmp_path: Path,
         for process in (stray, neighbour):
             process.kill()
             process.communicate()
+
+
+def test_a_neighbour_with_the_same_run_id_in_another_checkout_is_spared(tmp_path: Path) -> None:
+    marks = [keeper.run_mark("flights-0001-0123abcd", tmp_path / name) for name in ("ours", "theirs")]
+    sleep = [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(600)"]
+    ours, theirs = (
+        subprocess.Popen(sleep, stdout=subprocess.PIPE, env={**os.environ, keeper.RUN_TAG: mark}) for mark in marks
+    )
+    try:
+        for process in (ours, theirs):
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert keeper.sweep(keeper.RUN_TAG, marks[0], str(tmp_path / "ours")) == [ours.pid]
+        assert theirs.poll() is None
+    finally:
+        for process in (ours, theirs):
+            process.kill()
+            process.communicate()

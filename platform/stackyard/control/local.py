@@ -15,26 +15,24 @@ from pathlib import Path
 import psutil
 
 from stackyard.store.documents import canonical
-
-TAG = "STACKYARD_RUN"
+from stackyard.training import keeper
 
 
 class LocalRuns:
     """Starts `python -m stackyard.training.run` and knows which runs live."""
 
     def __init__(self, runtime: Path, log_folder: Path, secrets: Mapping[str, str]) -> None:
-        self._runtime = runtime
+        self._folder, self._runtime = runtime / "runs", runtime / "t"
         self._logs = log_folder / "runs"
         self._secrets = dict(secrets)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, run_id: str, intent: dict[str, object]) -> int:
         """Start the process of `run_id`; returns its pid. The intent goes by file, never by argument."""
-        folder = self._runtime / "runs"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{run_id}.json"
-        path.write_bytes(canonical(intent))
+        path = self._folder / f"{run_id}.json"
+        path.write_bytes(canonical({**intent, "runtime": str(self._runtime)}))
         path.chmod(0o600)
         with self.log(run_id).open("ab") as log:
             child = subprocess.Popen(
@@ -42,7 +40,7 @@ class LocalRuns:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._secrets, TAG: run_id},
+                env={**os.environ, **self._secrets, keeper.RUN_TAG: keeper.run_mark(run_id, self._runtime)},
                 start_new_session=True,
             )
         self._children[run_id] = child
@@ -60,7 +58,8 @@ class LocalRuns:
             return False
         try:
             process = psutil.Process(pid)
-            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TAG) == run_id
+            mark = keeper.run_mark(run_id, self._runtime)
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(keeper.RUN_TAG) == mark
         except psutil.Error:
             return False
 

@@ -148,7 +148,6 @@ class Reconciler:
             "project_folder": str(settings.project_folder),
             "store": settings.store,
             "cache": str(settings.cache),
-            "runtime": str(settings.runtime / "t"),
             "node_address": settings.node_address,
             "facts": {**settings.facts, **commit(settings.checkout)},
         }

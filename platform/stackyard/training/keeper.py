@@ -22,6 +22,11 @@ RUN_TAG, ATTEMPT_TAG = "STACKYARD_RUN", "STACKYARD_ATTEMPT"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
+def run_mark(run_id: str, runtime: str | os.PathLike[str]) -> str:
+    """The value of RUN_TAG: two checkouts of one commit give their first runs the same id, but never one folder."""
+    return f"{run_id}@{os.fspath(runtime)}"
+
+
 def sweep(tag: str, value: str, folder: str, *, seconds: float = 10.0) -> list[int]:
     """Kill this user's processes tagged `tag=value` or holding files under `folder`, and all below them.
 

@@ -58,33 +58,32 @@ def main(argv: list[str]) -> int:
 
 
 def _attempt(path: Path, intent: Intent, store: Store) -> int:
-    if gone := keeper.sweep(keeper.RUN_TAG, intent.run_id, str(intent.runtime)):
+    if gone := keeper.sweep(keeper.RUN_TAG, _mark(intent), str(intent.runtime)):
         print(f"ended {len(gone)} processes that an earlier try left", flush=True)
     shutil.rmtree(intent.runtime, ignore_errors=True)
-    attempt = secrets.token_hex(2)
-    folder = intent.runtime / attempt
+    folder = intent.runtime / secrets.token_hex(2)
     folder.mkdir(parents=True, mode=0o700)
     intent.runtime.chmod(0o700)
-    process = _start(path, intent, folder, attempt)
+    process = _start(path, intent, folder)
     try:
         status = process.wait(intent.project.training.deadline)
     except subprocess.TimeoutExpired:
-        _end(process, attempt, folder)
+        _end(process, folder)
         reason = f"not finished within training.deadline ({intent.project.training.deadline:g} s)"
         seconds = intent.project.training.deadline
         return _show(intents.conclude(store, intent.run_id, "failed", reason, seconds=seconds))
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the clean-up below is not to be interrupted
-        _end(process, attempt, folder)
+        _end(process, folder)
     return _judge(intent, store, status)
 
 
-def _start(path: Path, intent: Intent, folder: Path, attempt: str) -> subprocess.Popen[bytes]:
+def _start(path: Path, intent: Intent, folder: Path) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_STRIPPED)}
     environment |= {
-        keeper.RUN_TAG: intent.run_id,
-        keeper.ATTEMPT_TAG: attempt,
+        keeper.RUN_TAG: _mark(intent),
+        keeper.ATTEMPT_TAG: str(folder),
         "TMPDIR": str(folder),
         "PYTHONUNBUFFERED": "1",
     }
@@ -93,7 +92,11 @@ def _start(path: Path, intent: Intent, folder: Path, attempt: str) -> subprocess
     return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
 
 
-def _end(process: subprocess.Popen[bytes], attempt: str, folder: Path) -> None:
+def _mark(intent: Intent) -> str:
+    return keeper.run_mark(intent.run_id, intent.runtime)
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     """Close the pipe and wait for the keeper; if that was killed, do its work."""
     if process.stdin is not None:
         process.stdin.close()
@@ -102,7 +105,7 @@ def _end(process: subprocess.Popen[bytes], attempt: str, folder: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    keeper.sweep(keeper.ATTEMPT_TAG, attempt, str(folder))
+    keeper.sweep(keeper.ATTEMPT_TAG, str(folder), str(folder))
     keeper.clear(str(folder))
 
 
