@@ -3,10 +3,10 @@ STACK = local
 MACHINE = sh tools/machine.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up preview down test check lock clean
+.PHONY: help setup up preview down test test-lifecycle check lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1  |/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  |/p' Makefile | awk -F'|' '{ printf "%-23s%s\n", $$1, $$2 }'
 	@echo "  STACK=dev picks another environment of stacks/ (here: $(STACK))."
 
 setup: ## Make this machine able: .venv and the Pulumi engine
@@ -23,6 +23,9 @@ down: ## Destroy the stack; the artifact store stays
 
 test: ## Set up, check, run the tests (ARGS= goes to pytest)
 	@$(MACHINE) test -- $(ARGS)
+
+test-lifecycle: ## Kills at every engine event, two stacks side by side, a moved checkout (20 minutes)
+	@$(MACHINE) test-lifecycle -- $(ARGS)
 
 check: ## Lint, format, types, import contracts
 	@$(MACHINE) check

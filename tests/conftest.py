@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 ALLOWED_SKIPS = {
@@ -12,6 +14,12 @@ ALLOWED_SKIPS = {
 """Reason, as the test gives it -> what goes untested."""
 
 _unexpected = pytest.StashKey[list[str]]()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The life-cycle suite takes long: it runs where it is named (`make test-lifecycle`), never by the way."""
+    named = any("lifecycle" in argument for argument in config.args)
+    return True if collection_path.name == "lifecycle" and not named else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from stackyard_infra.provider import ports
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.places import FileKind, FolderKind, KeysKind, SiteKind
 from stackyard_infra.provider.ports import PortsKind
-from stackyard_infra.provider.site import private_folder
+from stackyard_infra.provider.site import Site, private_folder
 
 
 @pytest.mark.parametrize(("keep", "stays"), [(True, True), (False, False)], ids=["kept", "not-kept"])
@@ -91,6 +91,19 @@ def test_deleting_the_site_removes_what_may_vanish_and_nothing_else(site: dict[s
 
 def _ports(site: dict[str, str], *names: str) -> dict[str, Any]:
     return {"site": site, "names": list(names), "clusters": ["serving"]}
+
+
+def test_of_a_checkout_that_was_moved_the_files_are_found_where_they_are_now(
+    tmp_path: Path, site: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    then, now = (tmp_path / name / ".stackyard" / "test" for name in ("then", "now"))
+    (now / "etc" / "controller").mkdir(parents=True)
+    (tmp_path / "now" / "infra").mkdir()
+    monkeypatch.chdir(tmp_path / "now" / "infra")
+    SiteKind().delete({"site": site | {"state": str(then)}})
+    assert list(now.iterdir()) == []
+    (then / "etc").mkdir(parents=True)
+    assert Site.of({"site": site | {"state": str(then)}}).state == then
 
 
 def test_ports_are_below_what_the_system_gives_out_by_itself(site: dict[str, str]):

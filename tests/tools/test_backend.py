@@ -115,3 +115,26 @@ def test_a_file_address_leads_back_to_its_folder(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("url", ["s3://bucket", "https://api.example.com", "azblob://x", ""])
 def test_the_locks_of_another_kind_of_backend_are_not_ours_to_judge(url: str) -> None:
     assert backend.folder(url) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "stays"),
+    [
+        pytest.param("stacks/stackyard/local.json", "{}", True, id="state"),
+        pytest.param("stacks/stackyard/local.json.attrs", '{"md5": ""}', True, id="description"),
+        pytest.param("stacks/stackyard/local.json.attrs", "", False, id="description-cut-off"),
+        pytest.param("stacks/stackyard/local.json.bak.attrs", '{"md', False, id="description-of-the-copy-cut-off"),
+        pytest.param("stacks/stackyard/local.json.18ea14c1.tmp", "{}", False, id="state-never-renamed"),
+        pytest.param("locks/organization/stackyard/local/0f.json.18ea.tmp", "{}", False, id="lock-never-renamed"),
+        pytest.param("history/stackyard/local/local-1.history.json.attrs", "", False, id="description-in-the-history"),
+        pytest.param("stacks/stackyard/other.json.attrs", "", True, id="another-stack"),
+    ],
+)
+def test_pieces_of_files_that_a_kill_left_are_removed_and_whole_files_stay(
+    tmp_path: Path, name: str, content: str, stays: bool
+) -> None:
+    file = tmp_path / ".pulumi" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    backend.mend(tmp_path, "local")
+    assert file.exists() is stays

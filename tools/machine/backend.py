@@ -1,7 +1,8 @@
 """What a killed Pulumi leaves behind in a file backend: a lock without an owner, and things it had begun to create.
 
 The lock has no lease: it names a process, and stays when that process is killed. A pending create means that Pulumi
-does not know whether the thing exists. Both are looked at before each command, and cleared only when it is certain.
+does not know whether the thing exists. A file being written at that moment stays in pieces beside the whole one. All
+are looked at before each command, and cleared only when it is certain.
 """
 
 from __future__ import annotations
@@ -74,6 +75,21 @@ def clear_stale_locks(backend: Path, stack: str) -> list[Holder]:
     return alive
 
 
+def mend(backend: Path, stack: str) -> None:
+    """Remove the pieces of files of `stack` that a kill left. Call when nobody holds its lock.
+
+    The engine writes a file in three steps: `NAME.<hex>.tmp`, then the description `NAME.attrs`, then the rename. A
+    description cut off makes it refuse the whole file ("EOF"), which it would read well without; and it counts a lock
+    that was never renamed as somebody's.
+    """
+    base = backend / ".pulumi"
+    files = [*base.glob(f"stacks/{PROJECT}/{stack}.json*"), *base.glob(f"locks/organization/{PROJECT}/{stack}/*")]
+    files += [*base.glob(f"history/{PROJECT}/{stack}/*"), *base.glob(f"backups/{PROJECT}/{stack}/*")]
+    for file in files:
+        if file.suffix == ".tmp" or (file.suffix == ".attrs" and not _is_json(file)):
+            file.unlink(missing_ok=True)
+
+
 def gone(holder: Holder) -> bool:
     """Whether the lock's process has certainly ended: of this machine, and its pid is nobody's or another's now."""
     if holder.host != socket.gethostname() or holder.pid <= 0:
@@ -101,6 +117,14 @@ def _holders(backend: Path, stack: str) -> list[Holder]:
             # Written by another version, or this moment: leave it to Pulumi.
             continue
     return found
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _started(pid: int) -> float | None:

@@ -24,6 +24,9 @@ _CHECKS = (
     ["lint-imports"],
 )
 
+_TESTS = {"test": [], "test-lifecycle": ["tests/lifecycle"]}
+"""Verbs that run pytest, and on what; by default on everything but the life-cycle suite."""
+
 
 def main(arguments: list[str]) -> NoReturn:
     """Run one command."""
@@ -33,10 +36,11 @@ def main(arguments: list[str]) -> NoReturn:
         verbs.add_parser(verb)
     for verb in ("up", "preview", "down", "env"):
         verbs.add_parser(verb).add_argument("--stack", default="local")
-    verbs.add_parser("test").add_argument("pytest", nargs="*")
+    for verb in _TESTS:
+        verbs.add_parser(verb).add_argument("pytest", nargs="*")
     # pytest's own options would be taken for ours.
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.verb != "test":
+    if rest and options.verb not in _TESTS:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         sys.exit(_dispatch(options, rest))
@@ -54,8 +58,8 @@ def _dispatch(options: argparse.Namespace, rest: list[str]) -> int:
     chosen = setup()
     if options.verb == "check":
         return check(chosen)
-    if options.verb == "test":
-        return test(chosen, options.pytest + rest)
+    if options.verb in _TESTS:
+        return test(options.verb, chosen, options.pytest + rest)
     verbs = {"up": up, "preview": preview, "down": down}
     return verbs[options.verb](options.stack, chosen) if options.verb in verbs else 0
 
@@ -123,11 +127,11 @@ def check(chosen: engine.Engine) -> int:
     return next(filter(None, statuses), 0)
 
 
-def test(chosen: engine.Engine, arguments: list[str]) -> int:
-    """The checks and the tests; both run, either may fail it."""
-    checked = check(chosen)
+def test(suite: str, chosen: engine.Engine, arguments: list[str]) -> int:
+    """The checks and the tests; both run, either may fail it. The life-cycle suite goes without the checks."""
+    checked = check(chosen) if suite == "test" else 0
     settings = environment.applied(environment.tooling(chosen, os.environ), os.environ)
-    return _run(["pytest", *arguments], settings) or checked
+    return _run(["pytest", *_TESTS[suite], *arguments], settings) or checked
 
 
 def clean() -> int:
@@ -178,6 +182,7 @@ def _heal(stack: str, settings: dict[str, str], adopt: bool) -> None:
             f"{holder.since}: wait for it or end it. If it is long gone: `pulumi cancel -s {stack}`.",
             say.BUSY,
         )
+    backend.mend(state, stack)
     begun = backend.pending(state, stack)
     if not begun:
         return

@@ -26,17 +26,21 @@ _STAMP = places.VENV / ".stackyard-stamp.json"
 
 
 def wanted() -> dict[str, str]:
-    """What .venv must match: the lock, our packages' descriptions, and the path, which scripts in it carry."""
+    """What .venv must match: the lock, our packages' descriptions, and its path, which every script in it carries."""
     descriptions = [places.CHECKOUT / room / "pyproject.toml" for room in ("platform", "infra")]
     return {
         "lock": places.digest(places.LOCK),
         "ours": places.digest(str(places.CHECKOUT), *descriptions),
+        "path": str(places.VENV),
     }
 
 
 def ready() -> bool:
     """Whether .venv is complete and current."""
-    return _stamp() == wanted() and (places.VENV / "bin" / "python").exists()
+    stamp = _stamp()
+    # A stamp of an earlier form says less.
+    current = bool(stamp) and stamp.items() <= wanted().items()
+    return current and (places.VENV / "bin" / "python").exists()
 
 
 def make() -> None:
@@ -47,7 +51,8 @@ def make() -> None:
     need = wanted()
     with contextlib.suppress(FileNotFoundError):
         _STAMP.unlink()
-    if not had or not _runs():
+    moved = had.get("path", need["path"]) != need["path"]
+    if not had or moved or not _runs():
         _uv(uv, environment, "venv", "--quiet", "--clear", "--python", PYTHONS, str(places.VENV))
         had = {}
     if had.get("lock") != need["lock"]:
@@ -55,7 +60,8 @@ def make() -> None:
         _uv(uv, environment, "pip", "sync", "--quiet", "--require-hashes", str(places.LOCK))
         progress.done()
     # The lock holds the build backend, so our own packages need nothing from the network.
-    ours = ["-e", str(places.CHECKOUT / "platform"), "-e", str(places.CHECKOUT / "infra")]
+    # Relative: uv reads a requirement, in which a `#` of the checkout's path would mean something.
+    ours = ["-e", "./platform", "-e", "./infra"]
     _uv(uv, environment, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", *ours)
     _STAMP.write_text(json.dumps(need))
 

@@ -31,7 +31,7 @@ class Site:
     def of(cls, properties: Mapping[str, Any]) -> Site:
         """The site that a resource's `site` property names."""
         site = properties["site"]
-        return cls(site["stack"], site["stack_id"], Path(site["state"]), Path(site["runtime"]))
+        return cls(site["stack"], site["stack_id"], _as_it_lies(Path(site["state"])), Path(site["runtime"]))
 
     @property
     def etc(self) -> Path:
@@ -55,6 +55,15 @@ class Site:
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.logs / f"{name}.log"
+
+
+def _as_it_lies(state: Path) -> Path:
+    """The state folder, or where it is now that the checkout was moved with the stack up.
+
+    Pulumi remembers the old place; the engine runs the provider in `infra/` of the checkout as it lies.
+    """
+    here = Path.cwd().parent.joinpath(*state.parts[-2:])
+    return here if not (state / "etc").exists() and (here / "etc").exists() else state
 
 
 def private_folder(path: Path) -> Path:

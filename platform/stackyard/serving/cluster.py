@@ -149,7 +149,7 @@ class Cluster:
     def _keep_logs(self) -> None:
         """Ray's session goes; its logs are what explains a failure, so the last session's stay beside ours."""
         logs, kept = ray_head.session_logs(self._settings.runtime), self._settings.log_folder / "ray-serving"
-        if logs.is_dir():
+        if logs.is_dir() and kept.parent.is_dir():  # else the checkout was moved meanwhile: make no second one
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(logs, kept, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
 
