@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from stackyard.store.bundles import BundleError
 from stackyard.store.objects import DigestMismatchError
 from stackyard.training.fit import FitError
@@ -22,6 +24,15 @@ def explain(error: Exception) -> str | None:
         return None
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300] if text else 'no further word'}"
+
+
+def without(secrets: Mapping[str, str], text: str) -> str:
+    """`text` with every secret, and every line of one, replaced by its name: an author's error may quote any."""
+    for name, value in secrets.items():
+        for part in sorted({value, *value.splitlines()}, key=len, reverse=True):
+            if part.strip():
+                text = text.replace(part, f"({name})")
+    return text
 
 
 def _cluster_is_gone(error: Exception) -> bool:

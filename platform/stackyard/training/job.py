@@ -27,7 +27,7 @@ from stackyard.training import cluster, fit, measures, package, predict, recipe
 from stackyard.training import intent as intents
 from stackyard.training.boost import Stage
 from stackyard.training.checkpoints import Checkpoint, Checkpoints
-from stackyard.training.failures import explain
+from stackyard.training.failures import explain, without
 from stackyard.training.intent import Intent
 from stackyard.training.progress import Progress
 
@@ -37,18 +37,19 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     intent = intents.read(Path(argv[0]))
     store = Store.open(intent.store)
+    secrets = {name: os.environ.get(name, "") for name in intent.project.data.source.secrets}
     try:
         figures = _Run(intent, store, Path(argv[1])).go()
     except Exception as error:  # noqa: BLE001  whatever it was, it becomes one reason and a log
         reason = explain(error)
         key = layout.run(intent.run_id, "failure.log")
-        store.write(key, traceback.format_exc().encode())
+        store.write(key, without(secrets, traceback.format_exc()).encode())
         if reason is None:
             print(f"the cluster went away ({type(error).__name__}); details in {key}", flush=True)
             return 5
         print(f"details in {key}", flush=True)
         seconds = round(time.monotonic() - started, 3)
-        intents.conclude(store, intent.run_id, "failed", reason, seconds=seconds)
+        intents.conclude(store, intent.run_id, "failed", without(secrets, reason), seconds=seconds)
         return 1
     seconds = round(time.monotonic() - started, 3)
     intents.conclude(store, intent.run_id, "succeeded", "", seconds=seconds, **figures)
@@ -124,7 +125,7 @@ class _Run:
 
     def _forget_secrets(self) -> None:
         """The source's secrets have done their work; Ray's processes do not inherit them."""
-        for name in getattr(self.project.data.source, "secrets", ()):
+        for name in self.project.data.source.secrets:
             os.environ.pop(name, None)
 
     def _features(self, digest: str, frame: pl.DataFrame) -> tuple[FeatureFunction, pl.DataFrame]:
