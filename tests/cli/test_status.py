@@ -63,6 +63,11 @@ def _with(**changes: Any) -> dict[str, Any]:
             id="release not trusted",
         ),
         pytest.param(
+            _with(champion=None, decisions=[{"kind": "Failed", "reason": "a symbolic link", "since": "t"}]),
+            [("the controller: a symbolic link", "c.log")],
+            id="controller cannot look",
+        ),
+        pytest.param(
             _with(champion=None, runs=[{"run_id": "r", "number": 3, "state": "failed", "reason": "bad data"}]),
             [("run 3 failed: bad data", "")],
             id="training failed",
@@ -76,3 +81,7 @@ def test_what_is_unhealthy_is_named_with_its_log(facts: dict[str, Any], expected
         console.print(status.render({**facts, "problems": status.problems(facts), "healthy": not expected}))
     assert all(what in shown.get() for what, _ in expected)
     json.dumps(facts)
+
+
+def test_waiting_says_what_is_wrong_with_a_release_that_nobody_can_trust() -> None:
+    assert status._headline({"error": "bad signature"}, [], []) == "bad signature"

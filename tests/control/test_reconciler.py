@@ -229,4 +229,20 @@ def test_the_intent_carries_no_secret_and_can_be_read_as_json(world: World) -> N
     world.controller.step()
     (intent,) = world.runs.intents.values()
     assert json.loads(canonical(intent))["project"] == {"name": "m"}
-    assert {"commit", "dirty"} <= set(intent["facts"])
+    assert {"commit", "dirty", "lock"} <= set(intent["facts"])
+
+
+def test_a_step_that_keeps_failing_is_told_once_and_forgotten_when_it_is_over(world: World) -> None:
+    trap = world.settings.project_folder / "link.py"
+    trap.symlink_to("features.py")
+    told = []
+    for _ in range(3):
+        with pytest.raises(Exception, match="symbolic link") as caught:
+            world.controller.step()
+        told.append(world.controller.note(caught.value))
+    assert told == [True, False, False]
+    (decision,) = world.journal.decisions("m")
+    assert (decision.kind, "symbolic link" in decision.reason) == ("Failed", True)
+    trap.unlink()
+    world.controller.step()
+    assert world.journal.decisions("m")[0].kind == "StartRun"

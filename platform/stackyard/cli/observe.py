@@ -116,7 +116,13 @@ def journal(card: StackCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
             for row in book.decisions(card.model, limit=8)
         ]
         runs = [
-            {"run_id": row.run_id, "number": row.number, "created": row.created, **progress(card, row.run_id)}
+            {
+                "run_id": row.run_id,
+                "number": row.number,
+                "created": row.created,
+                "log": str(Path(card.state) / "logs" / "runs" / f"{row.run_id}.log"),
+                **progress(card, row.run_id),
+            }
             for row in reversed(book.runs(card.model))
         ]
         return decisions, runs

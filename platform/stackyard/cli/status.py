@@ -75,6 +75,8 @@ def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
             for replica in facts["replicas"]
             if replica.get("load_failure")
         ]
+    if facts["decisions"] and facts["decisions"][0]["kind"] == "Failed":
+        found.append({"what": f"the controller: {facts['decisions'][0]['reason']}", "log": logs.get("controller", "")})
     if facts["runs"] and facts["runs"][0]["state"] == "failed" and champion is None:
         newest = facts["runs"][0]
         found.append({"what": f"run {newest['number']} failed: {newest.get('reason')}", "log": newest.get("log", "")})
@@ -105,6 +107,8 @@ def _hopeless(decisions: list[dict[str, Any]]) -> bool:
 
 def _headline(champion: dict[str, Any] | None, decisions: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
     if champion is not None:
+        if "number" not in champion:
+            return str(champion.get("error"))
         return f"release {champion['number']} is published; replicas are loading it"
     if runs and runs[0]["state"] not in ("succeeded", "failed"):
         return f"run {runs[0]['number']}: {runs[0].get('message') or runs[0]['state']}"

@@ -54,7 +54,12 @@ def main(path: str) -> int:
         try:
             reconciler.step()
         except Exception as error:  # the loop outlives any one look; what failed is seen again
-            log.exception("step failed", error=str(error))
+            try:
+                news = reconciler.note(error)
+            except Exception:  # noqa: BLE001 (the journal is away, too)
+                news = True
+            if news:
+                log.exception("step failed", error=str(error))
         stop.wait(PERIOD)
     projector.stop()
     runs.stop(seconds=20)

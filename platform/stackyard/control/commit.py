@@ -1,7 +1,8 @@
-"""Which commit the code came from, for lineage; no git, or no repository, is a fact too and not an error."""
+"""Which commit and which lock of dependencies the code came from, for lineage; to have none is a fact too, no error."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ def commit(folder: Path) -> dict[str, Any]:
     head = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"commit": head, "dirty": None if changes is None else bool(changes)}
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    """`lock`: sha256 of the checkout's `requirements.lock`, or None without one."""
+    try:
+        return {"lock": hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()}
+    except OSError:
+        return {"lock": None}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -13,7 +13,7 @@ import structlog
 
 from stackyard.clock import Clock
 from stackyard.control import decide as d
-from stackyard.control.commit import commit
+from stackyard.control.commit import commit, lock
 from stackyard.control.journal import Journal, Run
 from stackyard.control.local import LocalRuns
 from stackyard.control.projector import Projector
@@ -55,6 +55,7 @@ class Reconciler:
         self._newest: releases.Release | None = None
         self._results: dict[str, dict[str, Any]] = {}
         self._projection_due: dict[str, dt.datetime] = {}
+        self._failure = ""
 
     def step(self) -> None:
         """See, decide, act, once."""
@@ -64,6 +65,16 @@ class Reconciler:
             if self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
                 log.info("decided", action=type(action).__name__, reason=action.reason)
             self.act(action, now)
+        self._failure = ""
+
+    def note(self, failure: Exception) -> bool:
+        """Tell people of a step that failed; returns whether it is news: a failure that lasts is told once."""
+        reason = (str(failure).strip().splitlines() or [type(failure).__name__])[0][:500]
+        if reason == self._failure:
+            return False
+        self._failure = reason
+        self._journal.record(self._settings.model, "Failed", reason, self._clock.now())
+        return True
 
     def observe(self) -> d.World:
         """The world as it is now."""
@@ -149,7 +160,7 @@ class Reconciler:
             "store": settings.store,
             "cache": str(settings.cache),
             "node_address": settings.node_address,
-            "facts": {**settings.facts, **commit(settings.checkout)},
+            "facts": {**settings.facts, **commit(settings.checkout), **lock(settings.checkout)},
         }
         self._journal.started(run_id, self._runs.start(run_id, intent), now)
 

@@ -46,4 +46,4 @@ class ControllerSettings(BaseModel):
     secrets_folder: Path | None = None
     """Folder of 0600 files, one a secret, that the data source may need; absent when there are none."""
     facts: dict[str, Any] = {}
-    """Facts for lineage: digest of the lowered plan and of the lock."""
+    """Facts for lineage that only the deployment knows: the digest of the lowered plan."""
