@@ -15,8 +15,10 @@ from rich.table import Table
 
 from stackyard.cli.failures import USAGE, Failure
 from stackyard.cli.stack import StackCard, find, spec
+from stackyard.data.errors import DataError
 from stackyard.store import bundles, layout, releases
-from stackyard.store.objects import Store
+from stackyard.store.documents import DocumentError
+from stackyard.store.objects import DigestMismatchError, Store
 
 ROWS_PER_REQUEST = 100
 
@@ -36,12 +38,12 @@ def run(file: Path | None, stack: str, *, as_json: bool, example: int, window: s
 
 
 def _example(card: StackCard, count: int, as_json: bool) -> None:
-    store = Store.open(card.store)
-    release = releases.newest(store, card.model, card.public_keys)
-    if release is None:
-        raise Failure("no champion yet: `stackyard status --wait` waits for one")
-    entry = bundles.manifest(store, release.champion)["files"]["golden.json"]
-    golden = json.loads(store.read(layout.bundle_file(release.champion, "golden.json"), digest=entry["sha256"]))
+    store, release = _champion(card)
+    try:
+        entry = bundles.manifest(store, release.champion)["files"]["golden.json"]
+        golden = json.loads(store.read(layout.bundle_file(release.champion, "golden.json"), digest=entry["sha256"]))
+    except (bundles.BundleError, DigestMismatchError, KeyError) as error:
+        raise Failure(f"the champion's sample rows cannot be read: {error}") from None
     rows = golden["inputs"][:count]
     started = time.perf_counter()
     answers = list(_ask(card, rows))
@@ -58,6 +60,17 @@ def _example(card: StackCard, count: int, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(f"{len(rows)} predictions by bundle {release.champion[:12]} in {1000 * took:.0f} ms", highlight=False)
+
+
+def _champion(card: StackCard) -> tuple[Store, releases.Release]:
+    store = Store.open(card.store)
+    try:
+        release = releases.newest(store, card.model, card.public_keys)
+    except DocumentError as error:
+        raise Failure(str(error)) from None
+    if release is None:
+        raise Failure("no champion yet: `stackyard status --wait` waits for one")
+    return store, release
 
 
 def _short(answer: Any) -> str:
@@ -100,14 +113,25 @@ def _post(client: httpx.Client, card: StackCard, batch: list[dict[str, Any]]) ->
         response = client.post(card.addresses["predict"], json={"instances": batch})
     except httpx.HTTPError as error:
         raise Failure(f"{card.addresses['predict']} does not answer: {error}") from None
+    if len(batch) > 1 and _too_much(response):
+        half = len(batch) // 2
+        return _post(client, card, batch[:half]) + _post(client, card, batch[half:])
     if response.status_code != 200:
         raise Failure(f"the service answered {response.status_code}: {response.text.strip()}")
     return response.json()["predictions"]
 
 
+def _too_much(response: httpx.Response) -> bool:
+    """Whether fewer rows at once may be answered: the spec's `body_limit` or `rows_limit` is below our own."""
+    if response.status_code == 422:
+        return any(problem.get("path") == "instances" for problem in response.json().get("problems", ()))
+    return response.status_code == 413
+
+
 def _evaluate(card: StackCard, stack: str, window: str, as_json: bool) -> None:
     from stackyard.spec.models import WindowSpec
     from stackyard.training.evaluate import evaluate
+    from stackyard.training.recipe import RecipeError
 
     start, _, end = window.partition(":")
     try:
@@ -116,13 +140,14 @@ def _evaluate(card: StackCard, stack: str, window: str, as_json: bool) -> None:
         raise Failure(
             f"--window {window}: two dates, the second excluded, for example 2013-03-01:2013-04-01", USAGE
         ) from None
-    store, found = Store.open(card.store), spec(stack)
-    release = releases.newest(store, card.model, card.public_keys)
-    if release is None:
-        raise Failure("no champion yet: `stackyard status --wait` waits for one")
-    figures = evaluate(
-        store, release.champion, found.project, found.project_folder, span, cache=Path(card.runtime) / "cache"
-    )
+    found = spec(stack)
+    store, release = _champion(card)
+    try:
+        figures = evaluate(
+            store, release.champion, found.project, found.project_folder, span, cache=Path(card.runtime) / "cache"
+        )
+    except (DataError, bundles.BundleError, RecipeError) as error:
+        raise Failure(str(error)) from None
     if as_json:
         print(json.dumps({"bundle": release.champion, "window": window, "metrics": figures}))
         return
