@@ -15,7 +15,10 @@ from stackyard.store import releases
 from stackyard.store.documents import public_text
 from stackyard.store.objects import Store
 
-PAGE = """# HELP stackyard_requests_total Requests.
+PAGE = """# HELP stackyard_release_number Followed.
+# TYPE stackyard_release_number gauge
+stackyard_release_number 1.0
+# HELP stackyard_requests_total Requests.
 # TYPE stackyard_requests_total counter
 stackyard_requests_total{code="200"} 7.0
 # HELP python_info Not ours.
@@ -46,7 +49,7 @@ def replica_port() -> Iterator[int]:
 
 
 def test_replicas_are_merged_into_one_family_and_told_apart() -> None:
-    (family,) = merged({"1": PAGE, "2": PAGE})
+    (_, family) = merged({"1": PAGE, "2": PAGE})
     assert [(s.name, s.labels["replica"], s.value) for s in family.samples] == [
         ("stackyard_requests_total", "1", 7.0),
         ("stackyard_requests_total", "2", 7.0),
@@ -69,5 +72,7 @@ def test_the_page_names_the_release_and_counts_only_living_replicas(tmp_path: Pa
     registry.register(StackCollector(settings))  # type: ignore[arg-type]
     page = generate_latest(registry).decode()
     assert "stackyard_replicas_up 1.0" in page
-    assert f'stackyard_release_number{{bundle="{"a" * 12}",model="m"}} 1.0' in page
+    names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
+    assert sorted(names) == sorted(set(names))  # a scraper refuses a family that comes twice
+    assert f'stackyard_release_newest_number{{bundle="{"a" * 12}",model="m"}} 1.0' in page
     assert f'stackyard_requests_total{{code="200",replica="{replica_port}"}} 7.0' in page

@@ -64,7 +64,7 @@ class StackCollector:
         except (OSError, DocumentError, ValueError):
             pass  # the store is away or holds something odd: the last known Release stays on the page
         family = GaugeMetricFamily(
-            "stackyard_release_number", "Number of the newest Release.", labels=["model", "bundle"]
+            "stackyard_release_newest_number", "Number of the newest Release.", labels=["model", "bundle"]
         )
         if self._release is not None:
             family.add_metric([self._release.model, self._release.champion[:12]], self._release.number)
