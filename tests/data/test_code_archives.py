@@ -215,3 +215,10 @@ def test_code_that_cannot_be_loaded_is_told_with_its_place(tmp_path: Path, sourc
     (tmp_path / "made.py").write_text(source)
     with pytest.raises(DataError, match=told):
         code.load(tmp_path, path)
+
+
+def test_what_is_no_digest_never_becomes_a_path(tmp_path: Path) -> None:
+    (tmp_path / "precious.zip").touch()
+    with pytest.raises(code.CodeError, match="is not the digest of a code archive"):
+        code.unpack(Store.open(tmp_path / "store"), "../precious", tmp_path / "cache")
+    assert (tmp_path / "precious.zip").exists()

@@ -89,3 +89,11 @@ def test_a_link_in_the_cache_is_not_followed(store: Store, tmp_path: Path) -> No
 def test_a_file_that_a_bundle_may_not_hold_is_not_published(store: Store, name: str) -> None:
     with pytest.raises(bundles.BundleError, match="may hold"):
         bundles.publish(store, {name: b""}, {})
+
+
+@pytest.mark.parametrize("digest", ["../precious", "", "A" * 64], ids=["traversal", "empty", "capitals"])
+def test_what_is_no_digest_never_becomes_a_path(store: Store, tmp_path: Path, digest: str) -> None:
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(bundles.BundleError, match="is not the digest of a bundle"):
+        bundles.fetch(store, digest, tmp_path / "cache")
+    assert (tmp_path / "precious").is_dir()

@@ -30,6 +30,7 @@ LARGEST_SOURCE = 1 << 20
 LARGEST_ARCHIVE = 32 << 20
 _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest a zip can say
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,120}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SKIPPED = frozenset({"__pycache__", "node_modules", "venv"})
 
 
@@ -74,6 +75,8 @@ def unpack(store: Store, digest: str, cache: Path) -> Path:
 
     The archive is kept beside it, so a later call needs no store. Raises CodeError.
     """
+    if _DIGEST.fullmatch(digest) is None:  # it becomes a path, and what lies there unsound is removed
+        raise CodeError(f"{digest[:64]!r} is not the digest of a code archive")
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     kept, folder = cache / f"{digest}.zip", cache / digest
     with (cache / ".lock").open("w") as lock:

@@ -20,6 +20,7 @@ from stackyard.store.objects import Store, sha256
 
 KIND, VERSION = "bundle", 1
 ALLOWED = re.compile(r"[a-z][a-z0-9_-]{0,40}\.(json|ubj|onnx|safetensors|md|parquet)")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 LARGEST_FILE = 4 << 30
 """Bytes; a larger model is not one for a replica that keeps several."""
 
@@ -54,6 +55,8 @@ def fetch(store: Store, digest: str, cache: Path) -> Path:
 
     Raises BundleError for a missing or altered file, a name that is not allowed, or a size that does not match.
     """
+    if DIGEST.fullmatch(digest) is None:  # it becomes a path, and what lies there unsound is removed
+        raise BundleError(f"{digest[:64]!r} is not the digest of a bundle")
     folder = cache / digest
     if folder.is_dir():
         try:

@@ -7,10 +7,10 @@ goes back below an n it has seen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from stackyard.store import layout
 from stackyard.store.documents import Document, DocumentError, verify
@@ -28,7 +28,7 @@ class Release(BaseModel):
     """The model's name."""
     number: int
     """The place in the chain, from 1."""
-    champion: str
+    champion: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """Digest of the bundle that answers."""
     stage: Literal["live"] = "live"
     """How far the rollout is."""
