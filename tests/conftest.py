@@ -9,6 +9,7 @@ import pytest
 ALLOWED_SKIPS = {
     "zsh is not installed": "activate is then tried in bash only",
     "the official Pulumi CLI is not installed": "the stand-in language host is then the one that is tried",
+    "no network namespace can be made here": "a change of the machine's address is then not tried",
     "no Ray": "the machine cannot run a Ray cluster",
 }
 """Reason, as the test gives it -> what goes untested."""
@@ -20,6 +21,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """The life-cycle suite takes long: it runs where it is named (`make test-lifecycle`), never by the way."""
     named = any("lifecycle" in argument for argument in config.args)
     return True if collection_path.name == "lifecycle" and not named else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, in their order: the last worker to finish should not have begun late."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:

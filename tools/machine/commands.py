@@ -24,8 +24,12 @@ _CHECKS = (
     ["lint-imports"],
 )
 
-_TESTS = {"test": [], "test-lifecycle": ["tests/lifecycle"]}
-"""Verbs that run pytest, and on what; by default on everything but the life-cycle suite."""
+_TESTS = {
+    # A file is one worker's; the long ones come first (tests/conftest.py), so that none is left over at the end.
+    "test": ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "12"],
+    "test-lifecycle": ["tests/lifecycle"],
+}
+"""Verbs that run pytest, and how; by default on everything but the life-cycle suite."""
 
 
 def main(arguments: list[str]) -> NoReturn:
