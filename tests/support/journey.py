@@ -29,12 +29,14 @@ class Checkout:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    stack: str = "local"
+    within: tuple[str, ...] = ()
+    """What each command is run by, such as `nsenter` into another network."""
 
     def run(self, *command: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run `command` in the shell that `source tools/activate` gives."""
-        script = 'source tools/activate local && exec "$@"'
         return subprocess.run(
-            ["bash", "-c", script, "bash", *command],
+            self._in_shell(command),
             cwd=self.folder,
             env=self._environment(),
             capture_output=True,
@@ -44,17 +46,17 @@ class Checkout:
 
     def make(self, target: str, seconds: float = 900) -> str:
         """Run `make target`, which must succeed; returns what it printed."""
+        command = [*self.within, "make", target, f"STACK={self.stack}"]
         done = subprocess.run(
-            ["make", target], cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=seconds
+            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=seconds
         )
         assert done.returncode == 0, f"make {target} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start `command` in such a shell, in a session of its own."""
-        script = 'source tools/activate local && exec "$@"'
         return subprocess.Popen(
-            ["bash", "-c", script, "bash", *command],
+            self._in_shell(command),
             cwd=self.folder,
             env=self._environment(),
             stdout=subprocess.DEVNULL,
@@ -65,11 +67,11 @@ class Checkout:
 
     def card(self) -> dict[str, Any]:
         """What `up` left for `stackyard status`."""
-        return json.loads((self.folder / ".stackyard" / "local" / "stack.json").read_text())
+        return json.loads((self.folder / ".stackyard" / self.stack / "stack.json").read_text())
 
     def status(self) -> dict[str, Any]:
         """`stackyard status --json`."""
-        done = self.run("stackyard", "status", "--json")
+        done = self.run("stackyard", "status", "-s", self.stack, "--json")
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 
@@ -83,6 +85,10 @@ class Checkout:
     def processes(self, stack_id: str) -> list[psutil.Process]:
         """Every living process of the stack: by its tag, or, since Ray's daemons write over it, by what they hold."""
         return [p for p in psutil.process_iter() if _alive(p) and (_tag(p) == stack_id or _holds(p, stack_id))]
+
+    def _in_shell(self, command: tuple[str, ...]) -> list[str]:
+        script = f'source tools/activate {self.stack} && exec "$@"'
+        return [*self.within, "bash", "-c", script, "bash", *command]
 
     def _environment(self) -> dict[str, str]:
         ours = ("PULUMI_", "STACKYARD_", "RAY_", "MLFLOW_")

@@ -112,6 +112,7 @@ def test_an_old_uv_on_path_is_not_used(tmp_path: Path, monkeypatch: pytest.Monke
         pytest.param("", False, id="killed-in-the-middle"),
         pytest.param("{", False, id="half-written"),
         pytest.param('{"lock": "old", "ours": "old"}', False, id="of-an-older-lock"),
+        pytest.param('{"path": "/elsewhere/.venv"}', False, id="made-in-another-place"),
     ],
 )
 def test_an_environment_counts_only_when_its_stamp_matches(
