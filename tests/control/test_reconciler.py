@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stackyard.clock import VirtualClock
+from stackyard.control.__main__ import main
 from stackyard.control.journal import Journal
 from stackyard.control.reconciler import Reconciler
 from stackyard.control.settings import ControllerSettings
@@ -246,3 +247,10 @@ def test_a_step_that_keeps_failing_is_told_once_and_forgotten_when_it_is_over(wo
     trap.unlink()
     world.controller.step()
     assert world.journal.decisions("m")[0].kind == "StartRun"
+
+
+def test_a_controller_whose_store_is_away_ends_and_makes_no_empty_one(world: World, tmp_path: Path) -> None:
+    away = world.settings.model_copy(update={"store": str(tmp_path / "away")})
+    (tmp_path / "settings.json").write_text(away.model_dump_json())
+    assert main(str(tmp_path / "settings.json")) == 1
+    assert not (tmp_path / "away").exists()

@@ -1,6 +1,6 @@
 """`python -m stackyard.control SETTINGS.json`: one controller, for as long as it is supervised.
 
-Exit codes: 0 asked to stop, 4 another controller of this stack is at work.
+Exit codes: 0 asked to stop, 1 the artifact store is away, 4 another controller of this stack is at work.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ log = structlog.get_logger()
 def main(path: str) -> int:
     """Reconcile until SIGTERM or SIGINT."""
     settings = ControllerSettings.model_validate_json(Path(path).read_bytes())
+    if "://" not in settings.store and not Path(settings.store).is_dir():
+        # An empty one in its place would have no champion, and a second first model would be trained and released.
+        log.error("the artifact store is away", store=settings.store)
+        return 1
     settings.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(settings.runtime / "controller.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
