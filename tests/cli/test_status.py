@@ -1,12 +1,14 @@
 """What `stackyard status` calls unhealthy, and that it can be shown."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from stackyard.cli import status
+from stackyard.cli import observe, status
+from stackyard.cli.stack import StackCard
 
 HEALTHY: dict[str, Any] = {
     "stack": "local",
@@ -85,3 +87,11 @@ def test_what_is_unhealthy_is_named_with_its_log(facts: dict[str, Any], expected
 
 def test_waiting_says_what_is_wrong_with_a_release_that_nobody_can_trust() -> None:
     assert status._headline({"error": "bad signature"}, [], []) == "bad signature"
+
+
+def test_a_store_that_is_away_is_told_and_not_made_anew(tmp_path: Path) -> None:
+    away = tmp_path / "store"
+    card = StackCard.model_construct(store=str(away), model="m", public_keys=[])
+    assert observe.champion(card) == {"error": f"the artifact store {away} is away"}
+    assert observe.progress(card, "m-0001") == {"state": "unknown"}
+    assert not away.exists()

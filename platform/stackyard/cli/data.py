@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stackyard.cli.failures import Failure
-from stackyard.cli.stack import find, spec
+from stackyard.cli.stack import find, open_store, spec
 from stackyard.data import checks, snapshots, sources
 from stackyard.data.errors import DataError
-from stackyard.store.objects import Store
 
 
 def check(stack: str, *, as_json: bool) -> None:
@@ -37,7 +36,7 @@ def listing(stack: str) -> list[dict[str, Any]]:
     """The snapshots of a stack's store, as plain data."""
     return [
         {"digest": snapshot.digest, "rows": snapshot.manifest["rows"], "time": snapshot.manifest["time"]}
-        for snapshot in snapshots.listing(Store.open(find(stack).store))
+        for snapshot in snapshots.listing(open_store(find(stack)))
     ]
 
 

@@ -15,10 +15,10 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from stackyard.cli.stack import StackCard
+from stackyard.cli.failures import Failure
+from stackyard.cli.stack import StackCard, open_store
 from stackyard.store import bundles, layout, releases
 from stackyard.store.documents import DocumentError
-from stackyard.store.objects import Store
 
 PATIENCE = 1.0
 
@@ -82,10 +82,10 @@ def replicas(card: StackCard) -> list[dict[str, Any]]:
 
 def champion(card: StackCard) -> dict[str, Any] | None:
     """The live Release and what its bundle's manifest and metrics say; None before the first."""
-    store = Store.open(card.store)
     try:
+        store = open_store(card)
         release = releases.newest(store, card.model, card.public_keys)
-    except DocumentError as error:
+    except (DocumentError, Failure) as error:
         return {"error": str(error)}
     if release is None:
         return None
@@ -134,7 +134,10 @@ def journal(card: StackCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 def progress(card: StackCard, run_id: str) -> dict[str, Any]:
     """How far a run is: its result when it has one, else what it last said."""
-    store = Store.open(card.store)
+    try:
+        store = open_store(card)
+    except Failure:
+        return {"state": "unknown"}
     for name in ("result.json", "progress.json"):
         try:
             found = json.loads(store.read(layout.run(run_id, name)))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stackyard.cli.failures import USAGE, Failure
-from stackyard.cli.stack import StackCard, find, spec
+from stackyard.cli.stack import StackCard, find, open_store, spec
 from stackyard.data.errors import DataError
 from stackyard.store import bundles, layout, releases
 from stackyard.store.documents import DocumentError
@@ -63,7 +63,7 @@ def _example(card: StackCard, count: int, as_json: bool) -> None:
 
 
 def _champion(card: StackCard) -> tuple[Store, releases.Release]:
-    store = Store.open(card.store)
+    store = open_store(card)
     try:
         release = releases.newest(store, card.model, card.public_keys)
     except DocumentError as error:

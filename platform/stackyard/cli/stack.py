@@ -11,6 +11,7 @@ from stackyard.cli.failures import INVALID_SPEC, Failure
 
 if TYPE_CHECKING:
     from stackyard.spec import StackSpec
+    from stackyard.store.objects import Store
 
 
 class ProcessCard(BaseModel):
@@ -51,6 +52,15 @@ def find(stack: str) -> StackCard:
         raise Failure(
             f"{path} is not a stack's card ({error.error_count()} problems): `pulumi up -s {stack}`"
         ) from None
+
+
+def open_store(card: StackCard) -> Store:
+    """The stack's artifact store. Raises Failure when it is away: looking must not make an empty one."""
+    from stackyard.store.objects import Store
+
+    if "://" not in card.store and not Path(card.store).is_dir():
+        raise Failure(f"the artifact store {card.store} is away")
+    return Store.open(card.store)
 
 
 def checkout() -> Path:
