@@ -239,7 +239,7 @@ def network() -> Iterator[tuple[str, ...]]:
     here = os.readlink("/proc/self/ns/net")
     try:
         until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != here, "a network", 5)
-        for line in ("link set lo up", "link add lan type dummy", "link set lan up"):
+        for line in ("link set lo up", "link add lan type veth peer far", "link set lan up", "link set far up"):
             subprocess.run([*within, "ip", *line.split()], check=True)
     except (AssertionError, OSError, subprocess.CalledProcessError):
         holder.kill()
@@ -259,6 +259,7 @@ def set_address(within: tuple[str, ...], address: str) -> None:
 
 
 def test_a_changed_address_of_the_machine_breaks_nothing(home: Home, network: tuple[str, ...]) -> None:
+    home.local.make("down")
     set_address(network, BEFORE)
     checkout = replace(home.local, within=network)
     checkout.make("up")
