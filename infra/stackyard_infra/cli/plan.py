@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from rich.table import Table
 
 from stackyard.spec import SpecError, StackSpec, find_stack, load
 from stackyard_infra import capacity
+from stackyard_infra.manifests.places import Places
+from stackyard_infra.provider import tagged
 
 FAILED, INVALID_SPEC = 1, 3
 
@@ -36,7 +39,7 @@ def plan(
         spec = load(find_stack(stack, Path.cwd()))
     except SpecError as error:
         _end(str(error), INVALID_SPEC)
-    facts = facts_of(spec, this_machine(spec.checkout))
+    facts = facts_of(spec, this_machine(spec.checkout, Places.of(spec).stack_id))
     if not as_json:
         _show(facts)
     if data:
@@ -62,15 +65,24 @@ def facts_of(spec: StackSpec, machine: capacity.Machine) -> dict[str, Any]:
     }
 
 
-def this_machine(folder: Path) -> capacity.Machine:
-    """What this machine has; disk where `folder` lies."""
+def this_machine(folder: Path, stack_id: str) -> capacity.Machine:
+    """What this machine has for a stack: what it uses already counts as free. Disk where `folder` lies."""
     shm = os.statvfs("/dev/shm") if Path("/dev/shm").is_dir() else None
     return capacity.Machine(
         cpus=len(os.sched_getaffinity(0)),
-        memory_available=psutil.virtual_memory().available,
+        memory_available=psutil.virtual_memory().available + _used_by(stack_id),
         disk_available=shutil.disk_usage(folder).free,
         shm=0 if shm is None else shm.f_frsize * shm.f_blocks,
     )
+
+
+def _used_by(stack_id: str) -> int:
+    used = 0
+    for process in tagged.find(stack_id):
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_info()
+            used += memory.rss - memory.shared  # shared pages would be counted once for each that maps them
+    return used
 
 
 def _data(spec: StackSpec, stack: str, *, as_json: bool) -> dict[str, Any] | None:

@@ -120,9 +120,11 @@ class ProcessKind(Kind):
             return self._restart(inputs)
         self._write(inputs)
         daemon = self._daemon(Site.of(inputs))
+        running = self._state(Site.of(inputs), inputs["name"])
         if not state["healthy"]:
             daemon.start_now(inputs["name"])
-        elif "files" in what:
+        # An unhealthy one may never have been told: an earlier `up` was killed between writing and signalling.
+        if inputs["reload"] == "hup" and running is not None and running["statename"] == "RUNNING":
             daemon.signal(inputs["name"], "HUP")
         try:
             return self._wait(inputs)

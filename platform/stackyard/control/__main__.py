@@ -66,7 +66,8 @@ def main(path: str) -> int:
                 log.exception("step failed", error=str(error))
         stop.wait(PERIOD)
     projector.stop()
-    runs.stop(seconds=20)
+    for run_id in runs.stop(seconds=20):
+        journal.excused(run_id)
     journal.close()
     return 0
 

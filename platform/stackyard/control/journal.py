@@ -90,6 +90,10 @@ class Journal:
         """Note the process that carries a run out."""
         self._update(run_id, pid=pid, started=now.isoformat(), attempts=Run.attempts + 1)
 
+    def excused(self, run_id: str) -> None:
+        """Note that a run was interrupted on purpose: that does not count as a death of its own."""
+        self._update(run_id, attempts=Run.attempts - 1)
+
     def projected(self, run_id: str) -> None:
         """Note that MLflow shows a run."""
         self._update(run_id, projected=True)

@@ -63,14 +63,15 @@ class LocalRuns:
         except psutil.Error:
             return False
 
-    def stop(self, seconds: float) -> None:
-        """Ask every child to end, and make it so after `seconds`."""
-        living = [child for child in self._children.values() if child.poll() is None]
-        for child in living:
+    def stop(self, seconds: float) -> list[str]:
+        """Ask every child to end, and make it so after `seconds`; returns the runs that this interrupted."""
+        living = {run_id: child for run_id, child in self._children.items() if child.poll() is None}
+        for child in living.values():
             child.terminate()
-        for child in living:
+        for child in living.values():
             try:
                 child.wait(seconds)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        return list(living)

@@ -62,7 +62,8 @@ class Reconciler:
         now = self._clock.now()
         self._collect(now)
         for action in d.decide(self.observe(), now):
-            if self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
+            again = isinstance(action, d.Project) and action.run_id in self._projection_due
+            if not again and self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
                 log.info("decided", action=type(action).__name__, reason=action.reason)
             self.act(action, now)
         self._failure = ""

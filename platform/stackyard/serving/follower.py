@@ -9,6 +9,7 @@ serves while the store is away. It never goes back below a Release it has served
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import threading
@@ -168,6 +169,17 @@ class Follower:
 
     def _remember(self, store: Store, release: Release) -> None:
         data = store.read(layout.release(self.name, release.number))
+        with _exclusive(self.cache / f"release-{self.name}.lock"):
+            if self._remembered() < release.number:  # a slower neighbour must not put an older one back
+                self._write_down(data)
+
+    def _remembered(self) -> int:
+        try:
+            return int(json.loads((self.cache / f"release-{self.name}.json").read_bytes())["body"]["number"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _write_down(self, data: bytes) -> None:
         scratch = self.cache / f".release-{os.getpid()}"
         scratch.write_bytes(data)
         os.replace(scratch, self.cache / f"release-{self.name}.json")

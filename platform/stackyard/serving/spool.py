@@ -11,6 +11,7 @@ A request that HAProxy sent to a second replica keeps its id: readers keep one r
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import io
 import shutil
@@ -154,7 +155,11 @@ class _Spool:
             self._number += 1
             self._file = (self.path / f"{self._number:06d}.open").open("wb", buffering=0)
             self._began = time.monotonic()
-        self._file.write(_HEAD.pack(len(block), zlib.crc32(block)) + block)
+        data, begin = _HEAD.pack(len(block), zlib.crc32(block)) + block, self._file.tell()
+        if self._file.write(data) != len(data):  # the disk is full: a torn block would hide those after it
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            raise OSError(errno.ENOSPC, "a block was written in part")
 
     def due(self, seconds: float) -> bool:
         if self._file is None:

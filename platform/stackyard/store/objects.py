@@ -7,6 +7,7 @@ digests checked before anybody parses a byte.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
@@ -57,7 +58,20 @@ class Store:
             obstore.put(self._backend, key, data, mode="create")
         except AlreadyExistsError:
             return False
+        self._settle(key)
         return True
+
+    def _settle(self, key: str) -> None:
+        """In a folder: see the object on disk before anyone relies on it, since nothing may ever replace it."""
+        if not isinstance(self._backend, LocalStore):
+            return
+        path = Path(self.url, key)
+        for place, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+            descriptor = os.open(place, flags)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def keep(self, key: str, data: bytes) -> None:
         """See that content-addressed `key` holds `data`: a damaged object (power was lost) is replaced by it."""
