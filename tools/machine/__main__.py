@@ -7,6 +7,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from machine.commands import main  # noqa: E402 - the path comes first
+try:
+    from machine.commands import main
 
-main(sys.argv[1:])
+    main(sys.argv[1:])
+except KeyboardInterrupt:  # before the commands could take it
+    sys.exit(130)

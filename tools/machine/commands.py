@@ -170,10 +170,25 @@ def _ensure_stack(stack: str, settings: dict[str, str]) -> None:
         # Its secrets belong to a state that is gone, and its salt would refuse this checkout's passphrase.
         leftover.rename(leftover.with_name(leftover.name + ".old"))
         say.line(f"the stack {stack} is new here: set an older stacks/{leftover.name} aside as {leftover.name}.old")
+    _keep_out_of_git(leftover)
     arguments = ["init", stack] if state else ["select", "--create", stack]
     status = _run(["pulumi", "stack", *arguments, "--non-interactive"], settings)
     if status:
         say.stop(f"Pulumi could not create the stack {stack}; its message is above.", status)
+
+
+def _keep_out_of_git(file: Path) -> None:
+    """A local stack's Pulumi file is of this checkout alone (its salt fits only our passphrase): git need not see it."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--git-path", "info/exclude"], cwd=places.CHECKOUT, capture_output=True, text=True
+    )
+    ours = subprocess.run(["git", "check-ignore", "-q", str(file)], cwd=places.CHECKOUT, capture_output=True)
+    if asked.returncode or ours.returncode == 0:
+        return
+    exclude = places.CHECKOUT / asked.stdout.strip()
+    exclude.parent.mkdir(parents=True, exist_ok=True)
+    with exclude.open("a") as out:
+        out.write(f"/{file.relative_to(places.CHECKOUT)}\n")
 
 
 def _heal(stack: str, settings: dict[str, str], adopt: bool) -> None:

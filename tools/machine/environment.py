@@ -26,6 +26,9 @@ _QUIET = {"DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_T
 _DISTURBING = (
     "PULUMI_ACCESS_TOKEN",
     "PULUMI_CONFIG_PASSPHRASE",
+    # Would put the user's own modules before those of .venv, in the language host, the provider and every process.
+    "PYTHONPATH",
+    "PYTHONHOME",
     # Would make the engine look past the language host and provider that we put on PATH.
     "PULUMI_IGNORE_AMBIENT_PLUGINS",
     # Would write the state where `healthy` does not look.

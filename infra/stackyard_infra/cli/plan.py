@@ -49,7 +49,7 @@ def plan(
     if facts["shortages"]:
         _end("stackyard: it will not fit. " + "\n".join(facts["shortages"]), FAILED)
     if data and facts["data"] is None:
-        _end("stackyard: the data is not as the spec says, so nothing was started", FAILED)
+        _end("stackyard: the data or the features are not as the spec says", FAILED)
 
 
 def facts_of(spec: StackSpec, machine: capacity.Machine) -> dict[str, Any]:

@@ -15,6 +15,8 @@ def environment(places: Places, token_path: str) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
+        # Libraries leave things here when they are killed; the folder goes with the stack, and its path is short.
+        "TMPDIR": str(places.runtime),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
     }

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from stackyard.cli.failures import Failure
 from stackyard.cli.stack import find, open_store, spec
-from stackyard.data import checks, snapshots, sources
-from stackyard.data.errors import DataError
+from stackyard.data import checks, code, features, snapshots, sources
+from stackyard.data.errors import DataError, blame
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from stackyard.spec import StackSpec
 
 
 def check(stack: str, *, as_json: bool) -> None:
-    """Read the window and check every row. Raises Failure with all violations in one table."""
+    """Read the window, check every row and build its features. Raises Failure with all violations in one table."""
     found = spec(stack)
     try:
-        frame = sources.read(found.project.data, found.project_folder, None)
+        with contextlib.redirect_stdout(sys.stderr):  # what the project prints is none of our output
+            frame = sources.read(found.project.data, found.project_folder, None)
+            violations = checks.violations(frame, found.project.data)
+            if not violations:
+                _features(found, frame)
     except DataError as error:
         raise Failure(str(error)) from None
-    violations = checks.violations(frame, found.project.data)
     if as_json:
         print(json.dumps({"rows": frame.height, "violations": [vars(violation) for violation in violations]}))
     elif violations:
@@ -29,7 +39,18 @@ def check(stack: str, *, as_json: bool) -> None:
     else:
         print(f"data: {frame.height} rows, {frame.width} columns, all as the spec says")
     if violations:
-        raise Failure(f"{len(violations)} violations in {frame.height} rows")
+        raise Failure(f"the data breaks {len(violations)} of the spec's rules in {frame.height} rows")
+
+
+def _features(found: StackSpec, frame: pl.DataFrame) -> None:
+    project, folder = found.project, found.project_folder
+    function = code.load(folder, project.features.function)
+    try:
+        features.compute(function, frame, project.data)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"features.function: {blame(error, folder)}") from error
 
 
 def listing(stack: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -23,7 +24,14 @@ def run(stack: str, *, as_json: bool, watch: bool, wait: bool) -> None:
     """Show stack `stack`. Raises Failure (1) when `--wait` sees no champion, or a plain look finds something wrong."""
     card = find(stack)
     if wait:
-        wait_for_champion(card, quiet=as_json)
+        try:
+            wait_for_champion(card, quiet=as_json)
+        except KeyboardInterrupt:
+            raise Failure(
+                f"no longer waiting; stack {stack} goes on by itself. "
+                f"`stackyard status -s {stack} --wait` waits again, `pulumi destroy -s {stack}` ends it",
+                130,
+            ) from None
     if watch:
         return _watch(card)
     facts = gather(card)
@@ -166,9 +174,15 @@ def _processes(facts: dict[str, Any]) -> RenderableType:
             str(process["pid"] or ""),
             f"{process['seconds']} s" if running else "",
             f"{process['memory_bytes'] >> 20} MiB" if running else "",
-            process["log"],
+            _short(process["log"]),
         )
     return table
+
+
+def _short(path: str) -> str:
+    """`path` from here when that is shorter: it stays on one line and can be copied."""
+    near = os.path.relpath(path)
+    return near if len(near) < len(path) else path
 
 
 def _replicas(facts: dict[str, Any]) -> RenderableType:

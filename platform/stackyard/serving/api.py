@@ -110,9 +110,11 @@ class Api:
     async def _predict(self, scope: Any, proto: Any, request_id: str, *, infer: bool) -> Reply:
         if scope.method != "POST":
             raise RequestError(405, f"{scope.path} is asked with POST")
-        content_type = (scope.headers.get("content-type") or "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            raise RequestError(415, "the content type must be application/json")
+        content_type = (scope.headers.get("content-type") or "").replace(" ", "").replace('"', "").lower()
+        if content_type not in ("application/json", "application/json;charset=utf-8"):
+            raise RequestError(415, "the content type must be application/json, in UTF-8")
+        if (scope.headers.get("content-encoding") or "identity").strip().lower() != "identity":
+            raise RequestError(415, "the body must not be compressed")
         body = await self._body(scope, proto)
         model, began = self._model(), time.perf_counter()
         value = protocol.parsed(body)

@@ -88,6 +88,7 @@ def _defaults(deadline: float) -> str:
 def _front(address: str, port: int, body_limit: int) -> str:
     too_large = f'{{"error":"the body is larger than {body_limit} bytes"}}'
     refusal = f"http-request return status 413 content-type application/json string '{too_large}'"
+    refusal += " hdr X-Request-Id %[req.hdr(X-Request-Id)]"
     sound_id = f"{{ req.fhdr(X-Request-Id) -m reg {_ID_RULE} }} {{ req.fhdr_cnt(X-Request-Id) eq 1 }}"
     return f"""frontend predictions
     bind {address}:{port}
