@@ -178,7 +178,7 @@ def _ensure_stack(stack: str, settings: dict[str, str]) -> None:
 
 
 def _keep_out_of_git(file: Path) -> None:
-    """A local stack's Pulumi file is of this checkout alone (its salt fits only our passphrase): git need not see it."""
+    """A local stack's Pulumi file is this checkout's alone (its salt fits our passphrase only): git need not see it."""
     asked = subprocess.run(
         ["git", "rev-parse", "--git-path", "info/exclude"], cwd=places.CHECKOUT, capture_output=True, text=True
     )
