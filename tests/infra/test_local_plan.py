@@ -1,6 +1,6 @@
 """The whole plan of a local stack: kept as a golden file, its rules asserted in code as well.
 
-`STACKYARD_REGENERATE=1 pytest tests/infra/test_local_plan.py` writes the file anew; never where CI is set.
+`STACKYARD_WRITE_GOLDEN=1 pytest tests/infra/test_local_plan.py` writes the file anew; never where CI is set.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ def settings(registered: Registered, name: str) -> dict[str, Any]:
 def test_the_plan_of_a_local_stack_is_the_one_we_know(stack: Callable[..., StackSpec]):
     spec = stack()
     text = neutral(plan(spec), spec)
-    if os.environ.get("STACKYARD_REGENERATE"):
+    if os.environ.get("STACKYARD_WRITE_GOLDEN"):
         assert not os.environ.get("CI"), "a golden file is made by a person who reads the difference, never by CI"
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text(), "the plan changed; if that is meant: STACKYARD_REGENERATE=1, and read the diff"
+    assert text == GOLDEN.read_text(), "the plan changed; if that is meant: STACKYARD_WRITE_GOLDEN=1, and read the diff"
 
 
 def test_everything_is_made_after_the_site_and_so_deleted_before_it(stack: Callable[..., StackSpec]):

@@ -99,6 +99,7 @@ BROKEN = {
         [("{max_depth: 4, learning_rate: 0.1,", "{seed: 4, eval_metric: error, max_dept: 3,")],
         [],
     ),
+    "parameter-of-another-type": (["parameter-type"], [("{max_depth: 4,", "{max_depth: deep,")], []),
     "objective": (["objective-of-task"], [("tree_method: hist", "objective: reg:squarederror")], []),
     "split": (["split-sum"], [("validation: 0.2", "validation: 0.45"), ("test: 0.1", "test: 0.46")], []),
     "replicas-backwards": (["replicas-order"], [("min: 1", "min: 5")], [("{max: 3}", "{max: null}")]),

@@ -41,6 +41,12 @@ _OPEN = """
 KNOWN: Final = frozenset(_OPEN.split())
 """Parameters that an author may set; `early_stopping_rounds` belongs to the training, the others to the booster."""
 
+WORDS: Final = frozenset({
+    "booster", "feature_selector", "grow_policy", "interaction_constraints", "monotone_constraints", "multi_strategy",
+    "normalize_type", "objective", "sample_type", "sampling_method", "tree_method",
+})  # fmt: skip
+"""Parameters whose value is a word; every other one takes a number."""
+
 OBJECTIVES: Final = {
     "binary": ("binary:logistic",),
     "multiclass": ("multi:softprob",),

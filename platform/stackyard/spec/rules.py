@@ -133,10 +133,13 @@ def enough_rows_are_trained_on(training: TrainingSpec) -> Iterator[Finding]:
 
 
 def parameters_are_the_authors(training: TrainingSpec) -> Iterator[Finding]:
-    for name in training.parameters:
+    for name, value in training.parameters.items():
+        place = ("training", "parameters", name)
         if refused := parameters.refusal(name):
             code, rule, remedy, near = refused
-            yield Finding(code, ("training", "parameters", name), rule, remedy, None, near)
+            yield Finding(code, place, rule, remedy, None, near)
+        elif name not in parameters.WORDS and isinstance(value, str):
+            yield Finding("parameter-type", place, "must be a number", "write for example 6 or 0.3", value)
     patience, keys = (
         training.parameters.get("early_stopping_rounds"),
         ("training", "parameters", "early_stopping_rounds"),
