@@ -143,7 +143,7 @@ def test_a_lost_state_is_started_afresh_and_a_lost_stack_file_is_made_again(
     shutil.rmtree(checkout / ".stackyard")
     commands._ensure_stack("local", settings)
     assert pulumi(checkout, settings, "up", "--yes", "--skip-preview").returncode == 0
-    assert (checkout / "stacks" / "Pulumi.local.yaml.old").exists()
+    assert list((checkout / "stacks").glob("Pulumi.local.yaml.old-*"))
 
 
 def test_what_a_killed_up_had_begun_to_create_is_forgotten_by_the_state_and_nothing_else_is(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -168,8 +169,9 @@ def _ensure_stack(stack: str, settings: dict[str, str]) -> None:
     leftover = places.STACKS / f"Pulumi.{stack}.yaml"
     if state and leftover.exists():
         # Its secrets belong to a state that is gone, and its salt would refuse this checkout's passphrase.
-        leftover.rename(leftover.with_name(leftover.name + ".old"))
-        say.line(f"the stack {stack} is new here: set an older stacks/{leftover.name} aside as {leftover.name}.old")
+        aside = leftover.with_name(f"{leftover.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
+        leftover.rename(aside)
+        say.line(f"the stack {stack} is new here: set an older stacks/{leftover.name} aside as {aside.name}")
     _keep_out_of_git(leftover)
     arguments = ["init", stack] if state else ["select", "--create", stack]
     status = _run(["pulumi", "stack", *arguments, "--non-interactive"], settings)
