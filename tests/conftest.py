@@ -14,6 +14,9 @@ ALLOWED_SKIPS = {
 }
 """Reason, as the test gives it -> what goes untested."""
 
+LONGEST = ("test_whole_path.py", "test_whole_runs.py", "test_serving_cluster.py")
+"""Files that take minutes, the longest first."""
+
 _unexpected = pytest.StashKey[list[str]]()
 
 
@@ -25,9 +28,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, in their order: the last worker to finish should not have begun late."""
+    """The longest files first, then others with slow tests: the last worker to finish should not have begun late."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path not in slow, rank.get(item.path.name, len(rank))))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -178,7 +178,7 @@ def test_an_edit_of_the_most_replicas_changes_one_resource_while_the_service_ans
     assert (load.codes.get(200, 0) > 50, load.failed) == (True, 0), load.codes
 
 
-VICTIMS = ["controller", "mlflow", "haproxy", "metrics", "replica", "gcs_server", "raylet", "serving"]
+VICTIMS = ["controller", "mlflow", "haproxy", "metrics", "replica", "gcs_server", "serving"]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

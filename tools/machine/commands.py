@@ -26,8 +26,9 @@ _CHECKS = (
 )
 
 _TESTS = {
-    # A file is one worker's; the long ones come first (tests/conftest.py), so that none is left over at the end.
-    "test": ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "12"],
+    # A file is one worker's; three of them, since whoever starts Ray waits more than it works. The longest come first
+    # (tests/conftest.py), so that none is left over at the end.
+    "test": ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "12"],
     "test-lifecycle": ["tests/lifecycle"],
 }
 """Verbs that run pytest, and how; by default on everything but the life-cycle suite."""
