@@ -27,8 +27,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then others with slow tests: the last worker to finish should not have begun late."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `lifecycle` stay for that suite. The longest files come first, then others with slow tests.
+
+    So the last worker to finish has not begun late.
+    """
+    apart = [item for item in items if item.get_closest_marker("lifecycle")]
+    if apart and not any("lifecycle" in argument for argument in config.args):
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (item.path not in slow, rank.get(item.path.name, len(rank))))

@@ -18,7 +18,13 @@ from stackyard.training import predict
 pytestmark = pytest.mark.slow  # earns: that Ray, killed anywhere, gives the same model and leaves nothing behind
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+_WORKERS = [
+    pytest.param(1, id="one-worker", marks=pytest.mark.lifecycle),
+    pytest.param(2, id="two-workers"),
+]
+
+
+@pytest.fixture(scope="module", params=_WORKERS)
 def undisturbed(request: pytest.FixtureRequest, runs: Any) -> tuple[int, str]:
     """The number of workers, and a run that nothing happened to."""
     run_id = f"calm-{request.param}"
