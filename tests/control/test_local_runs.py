@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 from stackyard.control.local import LocalRuns
@@ -14,6 +15,9 @@ def test_a_run_is_found_again_by_whoever_comes_next_and_by_no_other_stack(tmp_pa
     first = LocalRuns(tmp_path / "a", tmp_path / "logs", {})
     pid = first.start("m-0001", {"run_id": "m-0001"})  # not a whole intent: it would end by itself
     try:
+        deadline = time.monotonic() + 10
+        while keeper.RUN_TAG.encode() not in Path(f"/proc/{pid}/environ").read_bytes():  # empty while it is exec'ed
+            assert time.monotonic() < deadline
         os.kill(pid, signal.SIGSTOP)  # it must not end before it is looked at
         assert LocalRuns(tmp_path / "a", tmp_path / "logs", {}).alive("m-0001", pid)
         assert not LocalRuns(tmp_path / "b", tmp_path / "logs", {}).alive("m-0001", pid)
