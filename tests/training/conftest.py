@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -103,9 +104,22 @@ class Runs:
     def left_behind(self, run_id: str) -> list[str]:
         """Processes and folders of the run that are still there."""
         runtime = self.runtime(run_id)
-        tag = f"{keeper.RUN_TAG}={keeper.run_mark(run_id, runtime)}".encode()
-        processes = [pid for pid in keeper.parents() if keeper.carries(pid, tag) or keeper.holds(pid, str(runtime))]
+        processes = self._members(run_id)
         return [*(f"process {pid}" for pid in processes), *([str(runtime)] if runtime.exists() else [])]
+
+    def listening(self, run_id: str) -> set[int]:
+        """TCP ports that the run's processes listen on."""
+        found = set()
+        for pid in self._members(run_id):
+            with contextlib.suppress(psutil.Error):
+                entries = psutil.Process(pid).net_connections("tcp")
+                found |= {entry.laddr.port for entry in entries if entry.status == psutil.CONN_LISTEN}
+        return found
+
+    def _members(self, run_id: str) -> list[int]:
+        runtime = self.runtime(run_id)
+        tag = f"{keeper.RUN_TAG}={keeper.run_mark(run_id, runtime)}".encode()
+        return [pid for pid in keeper.parents() if keeper.carries(pid, tag) or keeper.holds(pid, str(runtime))]
 
     @staticmethod
     def project(**training: Any) -> ProjectSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ from stackyard.data import code, features
 from stackyard.data.features import FeatureSchema
 from stackyard.store import bundles, layout
 from stackyard.training import predict
+from tokenless import SERVICES, call
 
 pytestmark = pytest.mark.slow  # earns: that Ray, killed anywhere, gives the same model and leaves nothing behind
 
@@ -84,6 +86,24 @@ def test_the_intent_of_a_finished_run_is_answered_at_once(runs: Any, undisturbed
     process = runs.start(undisturbed[1], runs.project(workers=undisturbed[0]))
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, output.count("\n")) == (0, 1)
+
+
+def test_no_grpc_port_of_a_runs_cluster_answers_without_its_token(runs: Any) -> None:
+    """Earns: that a local user cannot run code through a training cluster, asked port by port while it trains."""
+    process = _running(runs, "asked", runs.project(workers=1, rounds=20_000))
+    try:
+        ports = runs.listening("asked")
+        refusing = dict.fromkeys(SERVICES, 0)
+        for port, service in itertools.product(ports, SERVICES):
+            code = call(f"127.0.0.1:{port}", f"/ray.rpc.{service}/{SERVICES[service]}")
+            assert code in {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}, (port, service, code)
+            refusing[service] += code == "UNAUTHENTICATED"
+        served = ("InternalKVGcsService", "NodeManagerService", "ObjectManagerService", "CoreWorkerService")
+        assert all(refusing[service] for service in served), refusing
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    runs.wait_until_gone(lambda: runs.left_behind("asked"))
 
 
 _INTERRUPTIONS = {
