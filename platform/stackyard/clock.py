@@ -6,6 +6,8 @@ Timeouts, polls and health checks do not come here: they use real time.
 from __future__ import annotations
 
 import datetime as dt
+import os
+from pathlib import Path
 from typing import Protocol
 
 
@@ -38,3 +40,25 @@ class VirtualClock:
     def advance(self, **delta: float) -> None:
         """Move on by a `timedelta(**delta)`."""
         self._now += dt.timedelta(**delta)
+
+
+class FileClock:
+    """Time that stands in a file, for processes of one stack that live through a replay together."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def now(self) -> dt.datetime:
+        """The time in the file, UTC. Raises OSError or ValueError while there is none."""
+        return dt.datetime.fromisoformat(self._path.read_text().strip())
+
+    def set(self, now: dt.datetime) -> None:
+        """Put the clock to `now`; readers see the old time or the new one, never half of it."""
+        scratch = self._path.with_name(f".{self._path.name}-{os.getpid()}")
+        scratch.write_text(now.astimezone(dt.UTC).isoformat())
+        os.replace(scratch, self._path)
+
+
+def clock_of(path: Path | None) -> Clock:
+    """The machine's clock, or the one in the file `path`."""
+    return SystemClock() if path is None else FileClock(path)

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from stackyard.spec.names import Column, FunctionPath, Name, Number, Scalar, SecretName
+from stackyard.spec.base import Spec
+from stackyard.spec.loop import AlertsSpec, GatesSpec, MonitoringSpec, RetrainingSpec, RolloutSpec
+from stackyard.spec.names import Column, FunctionPath, Name, Number, PublicKey, Scalar, SecretName
 from stackyard.spec.units import Day, Duration, Size
-
-
-class Spec(BaseModel):
-    """Strict and closed: an unknown field or a value of another type is an error, never a guess."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class TaskSpec(Spec):
@@ -243,6 +239,21 @@ class ProjectSpec(Spec):
     serving: ServingSpec = ServingSpec()
     """How the model answers. Absent: two to four replicas."""
 
+    monitoring: MonitoringSpec = MonitoringSpec()
+    """What is watched while it answers. Absent: quality, drift and the deciding metric, over 7 days."""
+
+    retraining: RetrainingSpec = RetrainingSpec()
+    """When a new model is made. Absent: by itself when the metric falls or data drifts, at most every 7 days."""
+
+    gates: GatesSpec = GatesSpec()
+    """What a candidate must prove. Absent: that it is not inferior to the champion on the newest 14 days."""
+
+    rollout: RolloutSpec = RolloutSpec()
+    """How a candidate comes before users. Absent: shadow, then canary in three steps."""
+
+    alerts: AlertsSpec = AlertsSpec()
+    """Who is told of trouble. Absent: the log and `stackyard status`."""
+
 
 class StoreSpec(Spec):
     """The artifact store: snapshots, bundles, releases, logs."""
@@ -252,6 +263,16 @@ class StoreSpec(Spec):
 
     keep: bool = True
     """Whether `destroy` leaves the store. Absent: it does, and the next `up` serves the same model again."""
+
+
+class ApprovalsSpec(Spec):
+    """Signatures that a promotion waits for in this environment."""
+
+    required: Annotated[int, Field(ge=0, le=20)] = 0
+    """How many of `approvers` must sign bundle, gate and plan. Absent: 0, a promotion waits for nobody."""
+
+    approvers: dict[Name, PublicKey] = {}
+    """Names to the public halves of their keys, as `stackyard approve --show-key` prints them. Absent: nobody."""
 
 
 class EnvironmentSpec(Spec):
@@ -265,6 +286,13 @@ class EnvironmentSpec(Spec):
 
     store: StoreSpec = StoreSpec()
     """The artifact store. Absent: a folder in the checkout that outlives `destroy`."""
+
+    clock: Literal["system", "virtual"] = "system"
+    """What decisions and logs take for the time. `virtual` stands still until `stackyard replay` moves it, for
+    rehearsals. Absent: the machine's own."""
+
+    approvals: ApprovalsSpec = ApprovalsSpec()
+    """Signatures that a promotion waits for. Absent: none."""
 
     overrides: dict[str, object] = {}
     """Fields of project.yaml that this environment changes, in the same shape; an empty one returns to its default.

@@ -19,6 +19,19 @@ SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")
 """The name of a secret, as an environment variable would be called."""
 
 
+PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+"""The public half of an ed25519 key: 32 bytes in base64."""
+
+Cron = Annotated[str, StringConstraints(pattern=r"^[0-9*/,A-Za-z#L-]+( [0-9*/,A-Za-z#L-]+){4}$", max_length=80)]
+"""Five fields of a time table."""
+
+TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,50}$")]
+"""An IANA time zone, such as Europe/Zurich."""
+
+Hours = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$")]
+"""A span of the day, such as 22:00-06:00."""
+
+
 def number(value: Any) -> Any:
     """The number, unchanged. Raises ValueError for anything else, true and false included."""
     if isinstance(value, bool) or not isinstance(value, int | float):

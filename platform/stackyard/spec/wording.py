@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Tag, ValidationError
 
 from stackyard.spec.models import SOURCES, Spec
-from stackyard.spec.names import Column, FunctionPath, Name, SecretName
+from stackyard.spec.names import Column, Cron, FunctionPath, Hours, Name, PublicKey, SecretName, TimeZone
 from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, nearest, shown_value
 
 _CHOICE = re.compile(r"'([^']*)'")
@@ -32,6 +32,10 @@ _TYPES = {
 _PATTERNS: tuple[Any, ...] = (
     (Name, ("must be a name", "use lower-case letters, digits and dashes, a letter first, at most 31")),
     (Column, ("must be a column's name", "use letters, digits and underscores, no digit first, at most 63")),
+    (Cron, ("must be a time table", "write five fields: minute hour day month weekday, such as `0 6 * * 1`")),
+    (TimeZone, ("must be an IANA time zone", "write for example UTC or Europe/Zurich")),
+    (Hours, ("must be a span of hours", "write for example 22:00-06:00")),
+    (PublicKey, ("must be the public half of a key", "write what `stackyard approve --show-key` prints")),
     (FunctionPath, ("must name a function", "write `module:function`, both of the project's folder")),
     (
         SecretName,

@@ -36,3 +36,33 @@ def run(run_id: str, name: str) -> str:
 def predictions(model: str, day: str, name: str) -> str:
     """One Parquet file of logged predictions; `day` is YYYY-MM-DD (UTC)."""
     return f"predictions/{model}/{day}/{name}"
+
+
+def labels(model: str, day: str, name: str) -> str:
+    """One Parquet file of labels; `day` (UTC) is that of their arrival."""
+    return f"labels/{model}/{day}/{name}"
+
+
+def evidence(model: str, day: str, name: str) -> str:
+    """A summary of the predictions of one day."""
+    return f"evidence/{model}/{day}/{name}"
+
+
+def gate(model: str, run_id: str) -> str:
+    """What the gates said of the candidate that run `run_id` made; create-only."""
+    return f"gates/{model}/{run_id}.json"
+
+
+def wish(model: str, name: str) -> str:
+    """A person's signed wish; create-only."""
+    return f"inbox/{model}/{name}.json"
+
+
+def approval(model: str, run_id: str, name: str) -> str:
+    """The signature of the approver `name` for the candidate of run `run_id`; create-only."""
+    return f"approvals/{model}/{run_id}/{name}.json"
+
+
+def audit(model: str, number: int) -> str:
+    """The `number`th entry of a model's audit log, from 1; create-only."""
+    return f"audit/{model}/{number:08d}.json"
