@@ -30,17 +30,27 @@ class Folder(pulumi.CustomResource):
 
 
 class Keys(pulumi.CustomResource):
-    """The release key and the Ray token, in private files; only public halves and paths are seen."""
+    """Release key, operator key and tokens, in private files; only public halves and paths are seen."""
 
     public_keys: pulumi.Output[list[str]]
     signing_key: pulumi.Output[str]
     token_path: pulumi.Output[str]
+    operator_keys: pulumi.Output[list[str]]
+    operator_key: pulumi.Output[str]
+    labels_token_path: pulumi.Output[str]
 
     def __init__(
         self, name: str, *, site: Mapping[str, str], keep: bool, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        outputs = {"public_keys": None, "signing_key": None, "token_path": None}
+        outputs = dict.fromkeys(self.OUTPUTS)
         super().__init__("stackyard:index:Keys", name, {"site": site, "keep": keep} | outputs, opts)
+
+    OUTPUTS = ("public_keys", "signing_key", "token_path", "operator_keys", "operator_key", "labels_token_path")
+
+    @property
+    def plain(self) -> pulumi.Output[dict[str, Any]]:
+        """Every output by its name."""
+        return pulumi.Output.all(**{name: getattr(self, name) for name in self.OUTPUTS})
 
 
 class Ports(pulumi.CustomResource):
@@ -106,3 +116,14 @@ class File(pulumi.CustomResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:  # fmt: skip
         super().__init__("stackyard:index:File", name, {"site": site, "path": path, "content": content}, opts)
+
+
+class Clock(pulumi.CustomResource):
+    """The file of a virtual clock; made at `start` (ISO, UTC) and from then on moved by a replay alone."""
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], path: str, start: str, keep: bool,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        inputs = {"site": site, "path": path, "start": start, "keep": keep}
+        super().__init__("stackyard:index:Clock", name, inputs, opts)

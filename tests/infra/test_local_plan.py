@@ -82,22 +82,30 @@ class Provider(mocks.Mocks):
                 "public_keys": ["PUBLIC"],
                 "signing_key": f"{folder}/release-key",
                 "token_path": f"{folder}/ray-token",
+                "operator_keys": ["OPERATOR"],
+                "operator_key": f"{folder}/operator.key",
+                "labels_token_path": f"{folder}/labels-token",
             }
         return f"{args.name}-id", {**args.inputs, **outputs}
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Callable[..., StackSpec]:
-    """`stack(most=4, secrets=(), store="")`: the spec of a checkout that holds nothing else."""
+    """`stack(most=4, secrets=(), store="", loop="")`: the spec of a checkout that holds nothing else.
 
-    def made(*, most: int = 4, secrets: tuple[str, ...] = (), store: str = "", name: str = "toy") -> StackSpec:
+    `store` are more lines of the stack file, `loop` more lines of project.yaml.
+    """
+
+    def made(
+        *, most: int = 4, secrets: tuple[str, ...] = (), store: str = "", name: str = "toy", loop: str = ""
+    ) -> StackSpec:
         checkout = tmp_path / "checkout"
         shutil.rmtree(checkout, ignore_errors=True)
         for folder in ("stacks", "examples/toy"):
             (checkout / folder).mkdir(parents=True)
         (checkout / "Pulumi.yaml").write_text("name: stackyard\n")
         wanted = f", secrets: [{', '.join(secrets)}]" if secrets else ""
-        (checkout / "examples/toy/project.yaml").write_text(PROJECT.format(name=name, most=most, secrets=wanted))
+        (checkout / "examples/toy/project.yaml").write_text(PROJECT.format(name=name, most=most, secrets=wanted) + loop)
         (checkout / "examples/toy/rows.py").write_text("def rows(): ...\ndef features(): ...\n")
         (checkout / "stacks/local.yaml").write_text(f"project: ../examples/toy\ntarget: local\n{store}")
         return load(checkout / "stacks/local.yaml")
@@ -230,14 +238,55 @@ def test_the_controller_knows_nothing_of_serving(stack: Callable[..., StackSpec]
     assert "serving" not in settings(plan(stack()), "controller")["project"]
 
 
+LOOP = {
+    "monitoring": "monitoring: {drop: 0.1}\n",
+    "retraining": "retraining: {mode: propose}\n",
+    "gates": "gates: {margin: 0.02}\n",
+    "rollout": "rollout: {stages: []}\n",
+    "alerts": "alerts: {daily: 3}\n",
+}
+
+
+@pytest.mark.parametrize("section", LOOP)
+def test_a_change_of_the_closed_loop_restarts_the_controller_alone(stack: Callable[..., StackSpec], section: str):
+    before, after = plan(stack()), plan(stack(loop=LOOP[section]))
+    assert [name for name in before if before[name] != after[name]] == ["controller"]
+    assert settings(after, "controller")["project"][section] != settings(before, "controller")["project"][section]
+
+
+def test_a_virtual_clock_begins_where_the_first_models_data_ends_and_everyone_reads_it(
+    stack: Callable[..., StackSpec],
+):
+    registered = plan(stack(store="clock: virtual\n"))
+    clock = registered["clock"]["inputs"]
+    assert (clock["start"], clock["keep"]) == ("2024-02-01T00:00:00+00:00", True)
+    card = json.loads(registered["card"]["inputs"]["content"])
+    told = [settings(registered, name)["clock"] for name in ("controller", "serving")]
+    assert [*told, card["clock"]] == [clock["path"]] * 3
+    assert all("clock" in registered[name]["waits_for"] for name in ("controller", "serving"))
+
+
+def test_where_trouble_is_told_is_a_secret_of_the_controller_too(stack: Callable[..., StackSpec]):
+    loop = "alerts: {owners: {model: [MODEL_OWNER]}, webhooks: {deploys: HOOK}}\n"
+    with pytest.raises(pulumi.RunError, match=r"alerts: HOOK: is not set[^\0]*alerts: MODEL_OWNER: is not set"):
+        plan(stack(loop=loop))
+    values = {"stackyard:MODEL_OWNER": "c4n4ry-1", "stackyard:HOOK": "c4n4ry-2"}
+    pulumi.runtime.set_all_config(values, list(values))
+    registered = plan(stack(loop=loop))
+    assert [name for name, resource in registered.items() if "c4n4ry" in json.dumps(resource)] == ["controller"]
+    told = settings(registered, "controller")
+    assert told["alert_secrets"] == ["HOOK", "MODEL_OWNER"]
+    assert told["secrets_folder"] is not None
+
+
 def test_a_secret_goes_to_the_controller_alone_and_only_as_a_secret(stack: Callable[..., StackSpec]):
-    pulumi.runtime.set_all_config({"stackyard:TOKEN": "canary"}, ["stackyard:TOKEN"])
+    pulumi.runtime.set_all_config({"stackyard:TOKEN": "c4n4ry"}, ["stackyard:TOKEN"])
     registered = plan(stack(secrets=("TOKEN",)))
-    assert [name for name, resource in registered.items() if "canary" in json.dumps(resource)] == ["controller"]
+    assert [name for name, resource in registered.items() if "c4n4ry" in json.dumps(resource)] == ["controller"]
     secret = registered["controller"]["inputs"].pop("secrets")
-    assert secret["value"] == {"TOKEN": "canary"}
+    assert secret["value"] == {"TOKEN": "c4n4ry"}
     assert rpc._special_secret_sig in secret.values()
-    assert "canary" not in json.dumps(registered["controller"])
+    assert "c4n4ry" not in json.dumps(registered["controller"])
 
 
 def test_a_secret_that_is_not_set_is_one_line_with_its_command(stack: Callable[..., StackSpec]):

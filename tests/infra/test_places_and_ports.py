@@ -10,7 +10,7 @@ import pytest
 
 from stackyard_infra.provider import ports
 from stackyard_infra.provider.errors import Refusal
-from stackyard_infra.provider.places import FileKind, FolderKind, KeysKind, SiteKind
+from stackyard_infra.provider.places import ClockKind, FileKind, FolderKind, KeysKind, SiteKind
 from stackyard_infra.provider.ports import PortsKind
 from stackyard_infra.provider.site import Site, private_folder
 
@@ -59,6 +59,33 @@ def test_keys_are_made_once_and_only_their_public_halves_are_told(site: dict[str
     assert KeysKind().read(inputs | first) == {}
     Path(first["token_path"]).unlink()
     assert KeysKind().read(inputs | first) is None
+
+
+def test_keys_of_a_stack_from_before_there_was_an_operator_are_completed(site: dict[str, str]):
+    inputs = {"site": site, "keep": True}
+    made = KeysKind().create(inputs)
+    old = inputs | {name: made[name] for name in ("public_keys", "signing_key", "token_path")}
+    assert KeysKind().read(old) == {}
+    assert KeysKind().drift(old) == {"operator_keys", "operator_key", "labels_token_path"}
+    assert KeysKind().update(old, inputs) == made
+    assert KeysKind().drift(inputs | made) == set()
+    for name in ("operator_key", "labels_token_path"):
+        assert Path(made[name]).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("keep", "stays"), [(True, True), (False, False)], ids=["kept", "not-kept"])
+def test_a_clock_is_set_once_and_never_back(site: dict[str, str], tmp_path: Path, keep: bool, stays: bool):
+    path = tmp_path / "state" / "clock"
+    inputs = {"site": site, "path": str(path), "start": "2013-03-01T00:00:00+00:00", "keep": keep}
+    ClockKind().create(inputs)
+    assert path.read_text() == inputs["start"]
+    path.write_text("2013-07-01T12:00:00+00:00")
+    ClockKind().create(inputs)
+    ClockKind().update(inputs, inputs | {"start": "2013-01-01T00:00:00+00:00"})
+    assert path.read_text() == "2013-07-01T12:00:00+00:00"
+    assert ClockKind().read(inputs) == {}
+    ClockKind().delete(inputs)
+    assert path.exists() == stays
 
 
 def test_keys_that_are_open_to_others_are_one_sentence(site: dict[str, str]):

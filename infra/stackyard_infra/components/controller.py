@@ -12,7 +12,10 @@ from stackyard_infra.manifests import processes
 
 
 class Controller(pulumi.ComponentResource):
-    """One process. The data source's secrets are its alone, as private files. Raises pulumi.RunError for unset ones."""
+    """One process. Secrets of the data source and of alerts are its alone, as private files.
+
+    Raises pulumi.RunError for unset ones.
+    """
 
     def __init__(
         self, name: str, spec: StackSpec, *, store: ArtifactStore, supervision: Supervision,
@@ -26,8 +29,8 @@ class Controller(pulumi.ComponentResource):
                 lambda ports, addresses, keys: processes.controller(spec, places, ports, addresses, keys)
             ),
             parent=self,
-            needs=[store.folder, store.database],
-            version=code.digest("control", "training", "registry"),
+            needs=[store.folder, store.database, *store.clock],
+            version=code.digest("control", "training", "registry", "monitoring"),
             secrets=_secrets(spec),
             stop_timeout=30,
         )
@@ -37,10 +40,10 @@ class Controller(pulumi.ComponentResource):
 def _secrets(spec: StackSpec) -> dict[str, pulumi.Output[str]]:
     config, found = pulumi.Config(), {}
     missing = []
-    for name in spec.project.data.source.secrets:
+    for name, field in processes.secrets(spec).items():
         value = config.get_secret(name)
         if value is None:
-            missing.append(f"{spec.file}: data.source.secrets: {name}: is not set; pulumi config set --secret {name}")
+            missing.append(f"{spec.file}: {field}: {name}: is not set; pulumi config set --secret {name}")
         else:
             found[name] = value
     if missing:

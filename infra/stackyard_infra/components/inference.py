@@ -29,7 +29,7 @@ class Inference(pulumi.ComponentResource):
             "serving",
             supervision.lowered(lambda ports, addresses, keys: processes.serving(spec, places, ports, addresses, keys)),
             parent=self,
-            needs=[store.folder],
+            needs=[store.folder, *store.clock],
             version=code.digest("serving"),
             reload="hup",
             stop_timeout=STOP_TIMEOUT,

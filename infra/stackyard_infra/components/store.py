@@ -6,11 +6,13 @@ import pulumi
 
 from stackyard.spec import StackSpec
 from stackyard_infra.components.supervision import Supervision
-from stackyard_infra.resources import Folder
+from stackyard_infra.manifests import processes
+from stackyard_infra.resources import Clock, Folder
 
 
 class ArtifactStore(pulumi.ComponentResource):
-    """Snapshots, bundles, Releases and logs, in a folder; and the database of decisions about them."""
+    """Snapshots, bundles, Releases and logs, in a folder; the database of decisions about them; and the time, where
+    it is virtual: of what is kept, it is as old."""
 
     def __init__(
         self, name: str, spec: StackSpec, *, supervision: Supervision, opts: pulumi.ResourceOptions | None = None
@@ -21,4 +23,8 @@ class ArtifactStore(pulumi.ComponentResource):
         path, database = str(places.store), str(places.state / "db")
         self.folder = Folder("artifacts", site=places.site, role="artifact store", path=path, keep=keep, opts=inside)
         self.database = Folder("database", site=places.site, role="database", path=database, keep=keep, opts=inside)
+        self.clock = []
+        if processes.clock(spec, places) is not None:
+            start = processes.start_of_time(spec)
+            self.clock = [Clock("clock", site=places.site, path=places.clock, start=start, keep=keep, opts=inside)]
         self.register_outputs({})

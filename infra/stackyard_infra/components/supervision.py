@@ -37,10 +37,7 @@ class Supervision(pulumi.ComponentResource):
 
     def lowered(self, manifest: Callable[[dict[str, int], dict[str, str], dict[str, Any]], Any]) -> pulumi.Output[Any]:
         """`manifest(ports, addresses, keys)` of the values chosen for this stack."""
-        keys = pulumi.Output.all(
-            public_keys=self.keys.public_keys, signing_key=self.keys.signing_key, token_path=self.keys.token_path
-        )
-        chosen = pulumi.Output.all(self.ports.ports, self.ports.addresses, keys)
+        chosen = pulumi.Output.all(self.ports.ports, self.ports.addresses, self.keys.plain)
         return chosen.apply(lambda values: manifest(values[0], values[1], values[2]))
 
     def run(

@@ -53,6 +53,11 @@ class Places:
         return f"sqlite:///{self.state / 'db' / 'controller.sqlite'}"
 
     @property
+    def clock(self) -> str:
+        """The file that holds the time, where the environment's clock is virtual."""
+        return str(self.state / "clock")
+
+    @property
     def socket(self) -> str:
         """The supervisor's unix socket."""
         return str(self.runtime / "supervisor.sock")

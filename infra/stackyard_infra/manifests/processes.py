@@ -53,8 +53,10 @@ def mlflow(places: Places, ports: Numbers) -> Plain:
 
 
 def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[str, str], keys: Plain) -> Plain:
-    """The reconciler. It is told nothing of `serving`: a change there is none of its business."""
-    project = _project(spec)
+    """The reconciler. It is told nothing of `serving`: a change there is none of its business.
+
+    What the closed loop watches, proves and rolls out (`monitoring` to `alerts`) is told to it alone.
+    """
     settings = {
         "stack": places.stack,
         "stack_id": places.stack_id,
@@ -63,7 +65,7 @@ def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mappi
         "database": places.database,
         "mlflow": f"http://127.0.0.1:{ports['mlflow']}",
         "signing_key": keys["signing_key"],
-        "project": project,
+        "project": _project(spec),
         "project_folder": str(spec.project_folder),
         "checkout": str(places.checkout),
         "runtime": str(places.runtime),
@@ -71,7 +73,11 @@ def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mappi
         "log_folder": str(places.state / "logs"),
         "token_path": keys["token_path"],
         "node_address": addresses["training"],
-        "secrets_folder": places.file("controller", "secrets") if spec.project.data.source.secrets else None,
+        "secrets_folder": places.file("controller", "secrets") if secrets(spec) else None,
+        "alert_secrets": alert_secrets(spec),
+        "clock": clock(spec, places),
+        "operator_keys": keys["operator_keys"],
+        "approvals": spec.environment.approvals.model_dump(mode="json"),
         "facts": {"plan": plan_digest(spec)},
     }
     return _module(places, "controller", "stackyard.control", settings, health={"timeout": START})
@@ -109,6 +115,8 @@ def serving(spec: StackSpec, places: Places, ports: Numbers, addresses: Mapping[
         "serving": spec.project.serving.model_dump(mode="json"),
         "log_folder": str(places.state / "logs"),
         "ready_file": str(places.runtime / "serving.ready"),
+        "clock": clock(spec, places),
+        "labels_token_path": keys["labels_token_path"],
     }
     health = {"acknowledges": str(places.runtime / "serving.ready"), "file": "settings.json", "timeout": START}
     return _module(places, "serving", "stackyard.serving.cluster", settings, health=health)
@@ -131,7 +139,7 @@ def haproxy(spec: StackSpec, places: Places, ports: Numbers) -> Plain:
 
 
 def card(spec: StackSpec, places: Places, ports: Numbers, keys: Plain, processes: list[str]) -> Plain:
-    """What `stackyard status` needs to know of a stack."""
+    """What `stackyard status` and the other commands need to know of a stack."""
     return {
         "stack": places.stack,
         "stack_id": places.stack_id,
@@ -145,7 +153,32 @@ def card(spec: StackSpec, places: Places, ports: Numbers, keys: Plain, processes
         "supervisor_socket": places.socket,
         "replica_ports": [ports[name] for name in REPLICAS],
         "database": places.database,
+        "operator_key": keys["operator_key"],
+        "labels_token_path": keys["labels_token_path"],
+        "clock": clock(spec, places),
     }
+
+
+def clock(spec: StackSpec, places: Places) -> str | None:
+    """The file that holds the time, or None for the machine's own."""
+    return places.clock if spec.environment.clock == "virtual" else None
+
+
+def start_of_time(spec: StackSpec) -> str:
+    """Where a virtual clock begins: the midnight (UTC) after the first model's data."""
+    return f"{spec.project.data.window.end.isoformat()}T00:00:00+00:00"
+
+
+def alert_secrets(spec: StackSpec) -> list[str]:
+    """Names of the secrets that say where trouble is told."""
+    alerts = spec.project.alerts
+    return sorted({name for names in alerts.owners.values() for name in names} | {*alerts.webhooks.values()})
+
+
+def secrets(spec: StackSpec) -> dict[str, str]:
+    """Every secret that the controller needs, and the field that asks for it."""
+    wanted = dict.fromkeys(alert_secrets(spec), "alerts")
+    return wanted | dict.fromkeys(spec.project.data.source.secrets, "data.source.secrets")
 
 
 def addresses_for_people(ports: Numbers) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain, changed
-from stackyard_infra.provider.places import FileKind, FolderKind, KeysKind, SiteKind
+from stackyard_infra.provider.places import ClockKind, FileKind, FolderKind, KeysKind, SiteKind
 from stackyard_infra.provider.ports import PortsKind
 from stackyard_infra.provider.processes import ProcessKind, SupervisorKind
 from stackyard_infra.provider.values import UNKNOWN, plain, unknown_in, wrapped
@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
     "stackyard:index:Site": SiteKind(),
     "stackyard:index:Folder": FolderKind(),
     "stackyard:index:Keys": KeysKind(),
+    "stackyard:index:Clock": ClockKind(),
     "stackyard:index:Ports": PortsKind(),
     "stackyard:index:Supervisor": SupervisorKind(),
     "stackyard:index:Process": ProcessKind(),

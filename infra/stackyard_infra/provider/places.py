@@ -1,4 +1,4 @@
-"""Kinds that are folders and files: the site itself, folders that may outlive it, keys, plain files."""
+"""Kinds that are folders and files: the site itself, folders that may outlive it, keys, clocks, plain files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stackyard_infra.provider import tagged
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
+from stackyard_infra.provider.values import UNKNOWN
 
 MARKER = ".made-by-stackyard"
 
@@ -65,9 +66,10 @@ class FolderKind(Kind):
 
 
 class KeysKind(Kind):
-    """The release key and the Ray token: made once, private halves only ever in their files."""
+    """Release key, operator key and tokens: made once, private halves only ever in their files."""
 
-    outputs: ClassVar[tuple[str, ...]] = ("public_keys", "signing_key", "token_path")
+    private: ClassVar[tuple[str, ...]] = ("signing_key", "token_path", "operator_key", "labels_token_path")
+    outputs: ClassVar[tuple[str, ...]] = ("public_keys", "operator_keys", *private)
 
     def name(self, inputs: Plain) -> str:
         return "keys"
@@ -82,8 +84,14 @@ class KeysKind(Kind):
         return json.loads(made.stdout)
 
     def read(self, state: Plain) -> dict[str, Any] | None:
-        found = all(Path(state[path]).is_file() for path in ("signing_key", "token_path"))
+        found = all(Path(state[path]).is_file() for path in self.private if path in state)
         return {} if found else None
+
+    def drift(self, state: Plain) -> set[str]:
+        return {name for name in self.outputs if not state.get(name)}  # made before there was such a key
+
+    def foresee(self, state: Plain, inputs: Plain) -> dict[str, Any]:
+        return {name: state.get(name) or UNKNOWN for name in self.outputs}
 
     def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
         return self.create(inputs)
@@ -91,6 +99,32 @@ class KeysKind(Kind):
     def delete(self, state: Plain) -> None:
         if not state["keep"]:
             remove_folder(_keys(state))
+
+
+class ClockKind(Kind):
+    """The file of a virtual clock. It is set once and never back: what is in the store happened before it."""
+
+    replaced_by: ClassVar[frozenset[str]] = frozenset({"site", "path"})
+
+    def name(self, inputs: Plain) -> str:
+        return "clock"
+
+    def create(self, inputs: Plain) -> dict[str, Any]:
+        path = Path(inputs["path"])
+        private_folder(path.parent)
+        if not path.exists():
+            write_private(path, inputs["start"])
+        return {}
+
+    def read(self, state: Plain) -> dict[str, Any] | None:
+        return {} if Path(state["path"]).is_file() else None
+
+    def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
+        return self.create(inputs)
+
+    def delete(self, state: Plain) -> None:
+        if not state["keep"]:
+            Path(state["path"]).unlink(missing_ok=True)
 
 
 class FileKind(Kind):

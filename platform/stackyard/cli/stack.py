@@ -39,6 +39,12 @@ class StackCard(BaseModel):
     processes: list[ProcessCard]
     replica_ports: list[int]
     database: str
+    operator_key: str = ""
+    """The private file that signs people's wishes; empty in a card of an older `up`."""
+    labels_token_path: str = ""
+    """The private file with the token that `POST /labels` and `POST /flush` ask for."""
+    clock: str | None = None
+    """The file that holds the time, where it is virtual."""
 
 
 def find(stack: str) -> StackCard:

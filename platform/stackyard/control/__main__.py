@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
@@ -48,7 +49,8 @@ def main(path: str) -> int:
         signal.signal(number, lambda *_: stop.set())
     journal = Journal(settings.database)
     journal.migrate()
-    runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder))
+    of_data = settings.project["data"]["source"].get("secrets", ())
+    runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder, of_data))
     projector = Projector()
     reconciler = Reconciler(
         settings, store=Store.open(settings.store), journal=journal, runs=runs, projector=projector, clock=SystemClock()
@@ -72,10 +74,10 @@ def main(path: str) -> int:
     return 0
 
 
-def _secrets(folder: Path | None) -> dict[str, str]:
+def _secrets(folder: Path | None, names: Collection[str]) -> dict[str, str]:
     if folder is None or not folder.is_dir():
         return {}
-    return {path.name: read_private(path).decode() for path in sorted(folder.iterdir())}
+    return {name: read_private(folder / name).decode() for name in sorted(names) if (folder / name).exists()}
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ class ControllerSettings(BaseModel):
     node_address: str
     """The loopback address of training clusters (127.0.0.N)."""
     secrets_folder: Path | None = None
-    """Folder of 0600 files, one a secret, that the data source may need; absent when there are none."""
+    """Folder of 0600 files, one a secret, that the data source or alerts may need; absent when there are none."""
+    alert_secrets: tuple[str, ...] = ()
+    """Names of those that say where trouble is told; a training run never sees them."""
+    clock: Path | None = None
+    """The file of a virtual clock; absent: the machine's own time."""
+    operator_keys: tuple[str, ...] = ()
+    """Public keys (base64) whose wishes in the inbox are believed."""
+    approvals: dict[str, Any] = {}
+    """`required` (how many) and `approvers` (name to public key) of the environment."""
     facts: dict[str, Any] = {}
     """Facts for lineage that only the deployment knows: the digest of the lowered plan."""

@@ -75,6 +75,10 @@ class Settings(_Plain):
     replica_ports: tuple[int, ...] = Field(min_length=1)
     serving: Limits = Limits()
     log_folder: Path
+    clock: Path | None = None
+    """The file of a virtual clock; absent: the machine's own time."""
+    labels_token_path: Path | None = None
+    """The token (0600) that `POST /labels` and `POST /flush` ask for; absent: both are refused."""
     ready_file: Path | None = None
     """Where the sha256 of this file goes once Serve runs what it says; whoever supervises waits for that."""
 

@@ -64,10 +64,19 @@ def main(arguments: list[str]) -> None:
     from stackyard.store.documents import public_text
 
     folder = Path(arguments[0])
-    signing_key, token = folder / "release-key", folder / "ray-token"
-    public = public_text(ensure_signing_key(signing_key).public_key())
-    ensure_token(token)
-    print(json.dumps({"public_keys": [public], "signing_key": str(signing_key), "token_path": str(token)}))
+    release, operator = folder / "release-key", folder / "operator.key"
+    ray, labels = folder / "ray-token", folder / "labels-token"
+    for token in (ray, labels):
+        ensure_token(token)
+    made = {
+        "public_keys": [public_text(ensure_signing_key(release).public_key())],
+        "signing_key": str(release),
+        "token_path": str(ray),
+        "operator_keys": [public_text(ensure_signing_key(operator).public_key())],
+        "operator_key": str(operator),
+        "labels_token_path": str(labels),
+    }
+    print(json.dumps(made))
 
 
 if __name__ == "__main__":
