@@ -1,0 +1,251 @@
+"""Whether a candidate has proven itself against the champion, on rows that neither of them learnt from.
+
+Every figure is kept and shown, whether it passed or not; a check that failed says what was missing. The trial, fitted
+without the rows held out, stands for the recipe; the bundle that users would meet (the same recipe on all rows) is
+judged by what the held-out rows can still say of it: floors, parity, latency and size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stackyard.control.checks import Check
+from stackyard.control.figures import ALL, RESAMPLES, calibration_error, oriented, paired_bootstrap, statistic
+from stackyard.control.proof import CandidateFacts, HoldoutTable
+from stackyard.spec.loop import GatesSpec, MonitoringSpec
+from stackyard.spec.metrics import METRICS, metric, more_is_better
+from stackyard.spec.models import TaskSpec
+
+KIND, VERSION = "gate-report", 1
+LEAST_RESAMPLES = 0.9
+"""Share of resamples that must give the figure for an interval to be believed."""
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the gates said."""
+
+    passed: bool
+    checks: list[Check]
+    figures: dict[str, Any]
+    subject: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """One sentence for people: what was missing, or that nothing was."""
+        failed = [check.reason for check in self.checks if check.passed is False]
+        return "; ".join(failed) if failed else f"all of {len(self.checks)} checks passed or were only reported"
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values; its digest is what approvals bind."""
+        return {
+            "kind": KIND,
+            "version": VERSION,
+            "passed": self.passed,
+            "reason": self.reason,
+            "subject": dict(self.subject),
+            "checks": [_finite(check.plain()) for check in self.checks],
+            "figures": _finite(self.figures),
+        }
+
+
+def judge(
+    spec: GatesSpec,
+    monitoring: MonitoringSpec,
+    task: TaskSpec,
+    table: HoldoutTable,
+    facts: CandidateFacts,
+    rng: np.random.Generator,
+) -> GateReport:
+    """Every check of `spec`; the candidate passes when none of them failed. `rng` draws the resamples."""
+    fair = np.zeros(len(table.labels), dtype=bool)
+    if facts.champion_data_end is not None:
+        fair = table.time >= np.datetime64(facts.champion_data_end, "us")
+    common = table.rows(fair)
+    figures: dict[str, Any] = {
+        "metric": metric(task),
+        "rows": len(table.labels),
+        "compared": len(common.labels),
+        "candidate": _figures(task, table.labels, table.candidate),
+        "refit": dict(facts.refit),
+        "backtest": list(facts.backtest),
+    }
+    checks = [*_compared(spec, monitoring, task, common, facts, rng, figures)]
+    checks += _floors(spec, monitoring, figures["candidate"], "floor", "the trial")
+    if facts.refit:
+        checks += _floors(spec, monitoring, dict(facts.refit), "refit floor", "the refitted bundle")
+    checks += [*_calibration(spec, task, table, figures), *_machine(spec, facts), *_kpi(spec, facts)]
+    return GateReport(all(check.passed is not False for check in checks), checks, figures, facts.subject)
+
+
+def _compared(
+    spec: GatesSpec,
+    monitoring: MonitoringSpec,
+    task: TaskSpec,
+    table: HoldoutTable,
+    facts: CandidateFacts,
+    rng: np.random.Generator,
+    figures: dict[str, Any],
+) -> Iterator[Check]:
+    """What needs both models on rows that are new to both."""
+    if table.champion is None:
+        yield Check("champion", False, None, None, f"the champion was not asked: {facts.problem or 'no reason given'}")
+        return
+    count = len(table.labels)
+    enough = count >= spec.rows
+    seen = f"rows before {facts.champion_data_end} taught the champion" if facts.champion_data_end else _UNKNOWN_END
+    told = f"{count} held-out rows are new to both models, {spec.rows} are asked for; {seen}"
+    yield Check("rows", enough, count, spec.rows, told)
+    if not enough:
+        return
+    figures["champion"] = _figures(task, table.labels, table.champion)
+    yield _margin(spec, task, table, rng, figures)
+    yield from _slices(spec, monitoring, task, table, figures)
+    if facts.backtest:
+        mean = float(np.mean(facts.backtest))
+        told = f"over {len(facts.backtest)} earlier spans the recipe differs by {mean:+.4f} on average"
+        yield Check("backtest", mean >= -spec.margin, mean, -spec.margin, told)
+
+
+def _margin(
+    spec: GatesSpec, task: TaskSpec, table: HoldoutTable, rng: np.random.Generator, figures: dict[str, Any]
+) -> Check:
+    name = metric(task)
+    assert table.champion is not None
+    mine, theirs = (statistic(task, name, table.labels, outputs) for outputs in (table.candidate, table.champion))
+    difference = oriented(name, mine(ALL) - theirs(ALL))
+    draws = paired_bootstrap(mine, theirs, len(table.labels), rng)
+    draws = draws if more_is_better(name) else -draws
+    limit = 0.0 if spec.require == "superior" else -spec.margin
+    if not math.isfinite(difference) or len(draws) < LEAST_RESAMPLES * RESAMPLES:
+        return Check("margin", False, None, limit, f"these rows cannot give the {name}: one class is (nearly) alone")
+    low, high = (float(np.quantile(draws, share)) for share in (1 - spec.confidence, spec.confidence))
+    figures["difference"] = {"value": difference, "low": low, "high": high, "confidence": spec.confidence}
+    needs = "above 0 (superior)" if spec.require == "superior" else f"above {limit:g} (not inferior)"
+    told = f"{name} {mine(ALL):.4f} against {theirs(ALL):.4f}, better by {difference:+.4f}"
+    told += f"; the lower end at {spec.confidence:.0%} is {low:+.4f} and must be {needs}"
+    return Check("margin", low > limit, low, limit, told)
+
+
+def _slices(
+    spec: GatesSpec, monitoring: MonitoringSpec, task: TaskSpec, table: HoldoutTable, figures: dict[str, Any]
+) -> Iterator[Check]:
+    """The worst slice against the champion, and the gap between the slices of one column."""
+    name = metric(task)
+    shown: dict[str, dict[str, Any]] = {}
+    for column, values in table.slices.items():
+        shown[column] = {str(value): _slice(task, name, table, values == value) for value in sorted(set(values))}
+    figures["slices"] = shown
+    judged = [
+        (column, value, found)
+        for column, entries in shown.items()
+        for value, found in entries.items()
+        if found["rows"] >= monitoring.slice_rows and found["difference"] is not None
+    ]
+    for _, _, found in judged:
+        found["judged"] = True
+    if not shown:
+        return
+    if not judged:
+        yield Check("worst slice", None, None, -spec.slice_drop, f"no slice has {monitoring.slice_rows} rows")
+        return
+    column, value, worst = min(judged, key=lambda one: one[2]["difference"])
+    told = f"{column} {value} ({worst['rows']} rows) differs most from the champion: {worst['difference']:+.4f} {name}"
+    yield Check("worst slice", worst["difference"] >= -spec.slice_drop, worst["difference"], -spec.slice_drop, told)
+    for column in shown:
+        own = [(found["candidate"], value) for at, value, found in judged if at == column]
+        if len(own) > 1:
+            (low, worst_value), (high, best_value) = min(own), max(own)
+            passed = None if spec.slice_gap is None else high - low <= spec.slice_gap
+            told = f"{name} of {column}: {low:.4f} for {worst_value}, {high:.4f} for {best_value}"
+            yield Check(f"gap of {column}", passed, high - low, spec.slice_gap, told)
+
+
+def _slice(task: TaskSpec, name: str, table: HoldoutTable, chosen: np.ndarray) -> dict[str, Any]:
+    part = table.rows(chosen)
+    assert part.champion is not None
+    mine, theirs = (statistic(task, name, part.labels, outputs)(ALL) for outputs in (part.candidate, part.champion))
+    difference = oriented(name, mine - theirs)
+    known = math.isfinite(difference)
+    return {
+        "rows": len(part.labels),
+        "candidate": mine if known else None,
+        "champion": theirs if known else None,
+        "difference": difference if known else None,
+        "judged": False,
+    }
+
+
+def _floors(
+    spec: GatesSpec, monitoring: MonitoringSpec, found: dict[str, float], kind: str, whose: str
+) -> Iterator[Check]:
+    for name, limit in sorted((spec.floors or monitoring.floors).items()):
+        value = found.get(name, float("nan"))
+        if not math.isfinite(value):
+            yield Check(f"{kind} {name}", False, None, limit, f"these rows cannot give the {name} of {whose}")
+            continue
+        passed = value >= limit if more_is_better(name) else value <= limit
+        side = "at least" if more_is_better(name) else "at most"
+        yield Check(
+            f"{kind} {name}", passed, value, limit, f"{name} of {whose} is {value:.4f}, {side} {limit:g} is asked for"
+        )
+
+
+def _calibration(spec: GatesSpec, task: TaskSpec, table: HoldoutTable, figures: dict[str, Any]) -> Iterator[Check]:
+    if task.type == "regression":
+        return
+    value = calibration_error(task, table.labels, table.candidate)
+    figures["calibration"] = value
+    told = f"the expected calibration error is {value:.4f}, at most {spec.calibration:g} is asked for"
+    yield Check("calibration", math.isfinite(value) and value <= spec.calibration, value, spec.calibration, told)
+
+
+def _machine(spec: GatesSpec, facts: CandidateFacts) -> Iterator[Check]:
+    """What the bundle is as a thing to run."""
+    slow = facts.seconds_per_row
+    told = f"one row takes {slow * 1e3:.2f} ms, at most {spec.latency * 1e3:g} ms is asked for"
+    yield Check("latency", slow <= spec.latency, slow, spec.latency, told)
+    told = f"the model has {facts.size} bytes, at most {spec.size} is asked for"
+    yield Check("size", facts.size <= spec.size, facts.size, spec.size, told)
+    told = {
+        True: "the stored bundle answers its golden rows as it did when it was made",
+        False: "the stored bundle answers its golden rows otherwise than when it was made",
+        None: "the golden rows of the stored bundle were not tried",
+    }[facts.parity]
+    yield Check("parity", bool(facts.parity), None, None, told)
+
+
+def _kpi(spec: GatesSpec, facts: CandidateFacts) -> Iterator[Check]:
+    mine, theirs = facts.kpi
+    if mine is None or theirs is None:
+        if spec.kpi_drop is not None:
+            yield Check("kpi", False, mine, None, "monitoring.kpi gave no number for both models")
+        return
+    passed = None if spec.kpi_drop is None else mine >= theirs - spec.kpi_drop
+    limit = None if spec.kpi_drop is None else theirs - spec.kpi_drop
+    yield Check("kpi", passed, mine, limit, f"the project's own figure is {mine:.4g} against {theirs:.4g}")
+
+
+def _figures(task: TaskSpec, labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    if not len(labels):
+        return {}
+    return {name: statistic(task, name, labels, outputs)(ALL) for name in METRICS[task.type]}
+
+
+def _finite(value: Any) -> Any:
+    """The same with every number that is none replaced by None, as JSON asks for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+_UNKNOWN_END = "up to when the champion learnt is not known"
