@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackyard.control.decide import (
-    ATTEMPTS,
-    PATIENCE,
-    Abandon,
-    Project,
-    Publish,
-    RunSeen,
-    StartRun,
-    Wait,
-    World,
-    decide,
-)
+from stackyard.control.actions import Abandon, Project, Publish, StartRun, Wait
+from stackyard.control.decide import ATTEMPTS, PATIENCE, decide
+from stackyard.control.world import RunSeen, World
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 EMPTY = World(model="m", recipe="r1", champion=None, release=0, runs=())

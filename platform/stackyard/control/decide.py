@@ -7,9 +7,11 @@ killed between any two lines and its successor decides the same.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+
+from stackyard.control import promotion, retraining
+from stackyard.control.actions import Abandon, Action, Project, Publish, StartRun, Wait
+from stackyard.control.candidates import candidates
+from stackyard.control.world import RunSeen, World
 
 RETRY_AFTER = dt.timedelta(minutes=1)
 """The pause after a first failed run; it doubles with each further one."""
@@ -19,97 +21,30 @@ PATIENCE = 3
 """Failed runs of one recipe after which only a changed spec or a person starts another."""
 
 
-@dataclass(frozen=True)
-class RunSeen:
-    """One training run as the world shows it."""
-
-    run_id: str
-    number: int
-    """The intent's number, from 1."""
-    recipe: str
-    """Digest of what was to be trained."""
-    state: Literal["pending", "running", "succeeded", "failed"]
-    """`pending`: intended, no living process, no result."""
-    ended: dt.datetime | None = None
-    bundle: str | None = None
-    reason: str | None = None
-    projected: bool = False
-    """Whether MLflow shows it."""
-    attempts: int = 0
-    """How often a process was started for it."""
-    started: dt.datetime | None = None
-    """When the newest of them was."""
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything a decision may depend on."""
-
-    model: str
-    recipe: str
-    """Digest of the recipe that the spec asks for now."""
-    champion: str | None
-    """Digest of the live bundle, if there is one."""
-    release: int
-    """Number of the newest Release; 0 when there is none."""
-    runs: Sequence[RunSeen]
-    """Oldest first."""
-    mlflow: bool = False
-    """Whether there is an MLflow to show things in."""
-
-
-@dataclass(frozen=True)
-class StartRun:
-    """Carry out run `number`; a run that was interrupted is taken up under the same number."""
-
-    number: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Abandon:
-    """Note that run `run_id` has failed: its process keeps dying without a result, or nobody wants one any more."""
-
-    run_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Publish:
-    """Append a Release that makes `bundle` the champion."""
-
-    number: int
-    bundle: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Project:
-    """Show a finished run in MLflow."""
-
-    run_id: str
-    champion: bool
-    """Whether its bundle is the live one."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Do nothing; `until` says when time alone would change that."""
-
-    reason: str
-    until: dt.datetime | None = None
-
-
-Action = StartRun | Abandon | Publish | Project | Wait
-
-
 def decide(world: World, now: dt.datetime) -> list[Action]:
     """The actions that are due, in order; never empty, and each with its reason."""
+    machine = world.machine or now
     if world.champion is None:
-        action = _first_champion(world, now)
+        action = _first_champion(world, machine)
         return [action, *_projections(world)] if isinstance(action, Wait) else [action]
-    return [Wait(f"release {world.release} is live with bundle {world.champion[:12]}"), *_projections(world)]
+    live = Wait(f"release {world.release} is live with bundle {world.champion[:12]}")
+    if world.loop is None:
+        return [live, *_projections(world)]
+    releases = promotion.decide(world, now, world.loop)
+    if any(isinstance(action, Publish) for action in releases):
+        return releases  # one Release at a time: all else is decided in its light
+    return [*(releases or [live]), *_training(world, now, machine), *_projections(world)]
+
+
+def _training(world: World, now: dt.datetime, machine: dt.datetime) -> list[Action]:
+    """The run under way, or what the policy says of another."""
+    last = world.runs[-1] if world.runs else None
+    if last is not None and last.challenger and last.state == "pending":
+        return [_take_up(world, last, machine)]
+    if last is not None and last.state == "running":
+        return [Wait(f"run {last.number} is training", pending=True)]
+    assert world.loop is not None
+    return retraining.decide(world, now, world.loop, candidates(world))
 
 
 def _projections(world: World) -> list[Action]:
@@ -125,7 +60,7 @@ def _first_champion(world: World, now: dt.datetime) -> Action:
     if last is None:
         return StartRun(1, "no champion and no run yet")
     if last.state == "running":
-        return Wait(f"run {last.number} is training the first champion")
+        return Wait(f"run {last.number} is training the first champion", pending=True)
     if last.state == "pending":
         return _take_up(world, last, now)
     if last.state == "succeeded" and last.bundle is not None:
@@ -134,6 +69,8 @@ def _first_champion(world: World, now: dt.datetime) -> Action:
 
 
 def _take_up(world: World, run: RunSeen, now: dt.datetime) -> Action:
+    if run.busy:
+        return Wait(f"run {run.number} waits for its turn: as many runs as allowed are under way", pending=True)
     if run.recipe != world.recipe:  # its frozen data and code are those of another spec: the model would be, too
         return Abandon(run.run_id, "it was interrupted, and the recipe has changed since")
     if run.attempts >= ATTEMPTS:
@@ -142,7 +79,7 @@ def _take_up(world: World, run: RunSeen, now: dt.datetime) -> Action:
         return StartRun(run.number, f"run {run.number} was intended and never started")
     due = run.started + dt.timedelta(seconds=2**run.attempts)
     if now < due:
-        return Wait(f"run {run.number} was interrupted; it is taken up at {due:%H:%M:%S} UTC", due)
+        return Wait(f"run {run.number} was interrupted; it is taken up at {due:%H:%M:%S} UTC", due, pending=True)
     return StartRun(run.number, f"run {run.number} was interrupted: taken up at its newest checkpoint")
 
 

@@ -27,6 +27,8 @@ class Decision(Base):
     __tablename__ = "decisions"
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(index=True)
+    topic: Mapped[str] = mapped_column(default="")
+    """What it is about: a decision follows the one before on the same topic."""
     kind: Mapped[str]
     reason: Mapped[str]
     first_seen: Mapped[str]
@@ -45,10 +47,35 @@ class Run(Base):
     recipe: Mapped[str]
     reason: Mapped[str]
     created: Mapped[str]
+    """On the model's clock; `started` is on the machine's."""
     pid: Mapped[int | None]
     started: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     projected: Mapped[bool] = mapped_column(default=False)
+    wish: Mapped[str | None]
+    """The person's wish that asked for it."""
+    asked: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    """What a retraining learns from and is compared with, fixed when it was intended; none for the first model."""
+
+
+class Note(Base):
+    """The newest of something that people and commands look at: verdicts, policy, rollout, alerts."""
+
+    __tablename__ = "documents"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[Any] = mapped_column(sa.JSON)
+    at: Mapped[str]
+
+
+class Pulse(Base):
+    """How far the loop has come: every decision of the time `at` was made, and `settled` when nothing is under way."""
+
+    __tablename__ = "pulse"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    settled: Mapped[bool]
+    why: Mapped[str]
 
 
 class Journal:
@@ -67,17 +94,16 @@ class Journal:
             settings.attributes["connection"] = connection
             command.upgrade(settings, "head")
 
-    def record(self, model: str, kind: str, reason: str, now: dt.datetime) -> bool:
-        """Note a decision; returns whether it differs from the one before."""
+    def record(self, model: str, topic: str, kind: str, reason: str, now: dt.datetime) -> bool:
+        """Note a decision; returns whether it differs from the one before on its topic."""
         stamp = now.isoformat(timespec="seconds")
+        same_topic = sa.and_(Decision.model == model, Decision.topic == topic)
         with Session(self._engine) as session, session.begin():
-            last = session.scalars(
-                sa.select(Decision).where(Decision.model == model).order_by(Decision.id.desc()).limit(1)
-            ).first()
+            last = session.scalars(sa.select(Decision).where(same_topic).order_by(Decision.id.desc()).limit(1)).first()
             if last is not None and (last.kind, last.reason) == (kind, reason):
                 last.last_seen = stamp
                 return False
-            session.add(Decision(model=model, kind=kind, reason=reason, first_seen=stamp, last_seen=stamp))
+            session.add(Decision(model=model, topic=topic, kind=kind, reason=reason, first_seen=stamp, last_seen=stamp))
             return True
 
     def intend(self, run: Run) -> None:
@@ -86,9 +112,16 @@ class Journal:
             if session.get(Run, run.run_id) is None:
                 session.add(run)
 
-    def started(self, run_id: str, pid: int, now: dt.datetime) -> None:
+    def claim(self, run_id: str, attempts: int, now: dt.datetime) -> bool:
+        """Take up a run that was started `attempts` times so far; False when somebody else just did."""
+        taken = sa.update(Run).where(Run.run_id == run_id, Run.attempts == attempts)
+        with self._engine.begin() as connection:
+            done = connection.execute(taken.values(attempts=attempts + 1, started=now.isoformat(), pid=None))
+        return done.rowcount == 1
+
+    def started(self, run_id: str, pid: int) -> None:
         """Note the process that carries a run out."""
-        self._update(run_id, pid=pid, started=now.isoformat(), attempts=Run.attempts + 1)
+        self._update(run_id, pid=pid)
 
     def excused(self, run_id: str) -> None:
         """Note that a run was interrupted on purpose: that does not count as a death of its own."""
@@ -108,6 +141,36 @@ class Journal:
         with Session(self._engine, expire_on_commit=False) as session:
             query = sa.select(Decision).where(Decision.model == model).order_by(Decision.id.desc()).limit(limit)
             return session.scalars(query).all()
+
+    def everyones(self) -> Sequence[Run]:
+        """Every intended run of every model, oldest first."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            return session.scalars(sa.select(Run).order_by(Run.created, Run.run_id)).all()
+
+    def write(self, model: str, name: str, body: Any, now: dt.datetime) -> None:
+        """Replace the document `name`; what stays the same is not written again."""
+        with Session(self._engine) as session, session.begin():
+            found = session.get(Note, (model, name))
+            if found is None:
+                session.add(Note(model=model, name=name, body=body, at=now.isoformat()))
+            elif found.body != body:
+                found.body, found.at = body, now.isoformat()
+
+    def read(self, model: str, name: str) -> Any | None:
+        """The document `name`, or None."""
+        with Session(self._engine) as session:
+            found = session.get(Note, (model, name))
+            return None if found is None else found.body
+
+    def beat(self, model: str, at: dt.datetime, settled: bool, why: str) -> None:
+        """Note how far the loop has come."""
+        with Session(self._engine) as session, session.begin():
+            session.merge(Pulse(model=model, at=at.isoformat(), settled=settled, why=why))
+
+    def pulse(self, model: str) -> Pulse | None:
+        """How far the loop has come, or None before its first step."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            return session.get(Pulse, model)
 
     def close(self) -> None:
         """Give connections back."""

@@ -1,6 +1,7 @@
 """Sees the world, asks `decide`, and does as it says: every act may be repeated and may be the last one.
 
-Acts are idempotent: an intent is a row with a unique number, a result and a Release are create-only objects.
+Acts are idempotent: an intent is a row with a unique number that one process claims, a result, a gate report and a
+Release are create-only objects, and the audit log takes an event once.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from typing import Any
 
 import structlog
 
-from stackyard.clock import Clock
-from stackyard.control import decide as d
+from stackyard.clock import Clock, SystemClock
+from stackyard.control import actions as a
+from stackyard.control import world as w
 from stackyard.control.commit import commit, lock
+from stackyard.control.decide import decide
+from stackyard.control.failpoints import hit
+from stackyard.control.inquiries import Inquiries, Worker
 from stackyard.control.journal import Journal, Run
 from stackyard.control.local import LocalRuns
+from stackyard.control.observing import Observer
 from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
-from stackyard.data import code
-from stackyard.store import bundles, layout, releases
-from stackyard.store.documents import digest_of, public_text
+from stackyard.store import audit, bundles, layout, releases
+from stackyard.store.documents import canonical, public_text
 from stackyard.store.keys import ensure_signing_key
 from stackyard.store.objects import Store
 from stackyard.training import intent as intents
@@ -29,10 +34,18 @@ log = structlog.get_logger()
 
 PROJECTION_RETRY = dt.timedelta(seconds=30)
 """How long a projection that failed is left alone."""
+_TOPICS = {
+    a.StartRun: "training",
+    a.Abandon: "training",
+    a.Propose: "training",
+    a.Publish: "release",
+    a.Project: "projection",
+    a.Ask: "evidence",
+}
 
 
 class Reconciler:
-    """One model's loop: `step()` until told to stop."""
+    """One model's loop: `step()` until told to stop. Without a `worker` it only makes the first champion."""
 
     def __init__(
         self,
@@ -43,6 +56,8 @@ class Reconciler:
         runs: LocalRuns,
         projector: Projector,
         clock: Clock,
+        worker: Worker | None = None,
+        machine: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -50,22 +65,34 @@ class Reconciler:
         self._runs = runs
         self._projector = projector
         self._clock = clock
+        self._machine = machine or (clock if worker is None else SystemClock())
         self._key = ensure_signing_key(settings.signing_key)
-        self._trusted = [public_text(self._key.public_key())]
-        self._newest: releases.Release | None = None
-        self._results: dict[str, dict[str, Any]] = {}
-        self._projection_due: dict[str, dt.datetime] = {}
+        trusted = [public_text(self._key.public_key())]
+        self._audit = audit.Log(store, settings.model, self._key)
+        self._inquiries = None if worker is None else Inquiries(worker)
+        self._observer = Observer(
+            settings,
+            store=store,
+            journal=journal,
+            runs=runs,
+            projector=projector,
+            inquiries=self._inquiries,
+            trusted=trusted,
+        )
         self._failure = ""
 
     def step(self) -> None:
         """See, decide, act, once."""
-        now = self._clock.now()
-        self._collect(now)
-        for action in d.decide(self.observe(), now):
-            again = isinstance(action, d.Project) and action.run_id in self._projection_due
-            if not again and self._journal.record(self._settings.model, type(action).__name__, action.reason, now):
-                log.info("decided", action=type(action).__name__, reason=action.reason)
+        now, machine = self._clock.now(), self._machine.now()
+        self._collect(now, machine)
+        due = decide(self.observe(), now)
+        for place, action in enumerate(due):
+            if not (isinstance(action, a.Project) and action.run_id in self._observer.projection_due):
+                self._record(_TOPICS.get(type(action), "release" if place == 0 else "training"), action, now)
             self.act(action, now)
+        waits = [action for action in due if not isinstance(action, a.Project)]
+        settled = all(isinstance(action, a.Propose | a.Wait) and not _pending(action) for action in waits)
+        self._journal.beat(self._settings.model, now, settled, "; ".join(action.reason for action in waits)[:1000])
         self._failure = ""
 
     def note(self, failure: Exception) -> bool:
@@ -74,113 +101,166 @@ class Reconciler:
         if reason == self._failure:
             return False
         self._failure = reason
-        self._journal.record(self._settings.model, "Failed", reason, self._clock.now())
+        self._journal.record(self._settings.model, "controller", "Failed", reason, self._clock.now())
         return True
 
-    def observe(self) -> d.World:
+    def observe(self) -> w.World:
         """The world as it is now."""
-        settings = self._settings
-        after = 0 if self._newest is None else self._newest.number
-        self._newest = releases.newest(self._store, settings.model, self._trusted, after=after) or self._newest
-        now = self._clock.now()
-        seen = [self._see(run, now) for run in self._journal.runs(settings.model)]
-        return d.World(
-            model=settings.model,
-            recipe=self._recipe() if self._newest is None else "",
-            champion=None if self._newest is None else self._newest.champion,
-            release=0 if self._newest is None else self._newest.number,
-            runs=seen,
-            mlflow=settings.mlflow is not None,
-        )
+        return self._observer.look(self._clock.now(), self._machine.now())
 
-    def act(self, action: d.Action, now: dt.datetime) -> None:
+    def act(self, action: a.Action, now: dt.datetime) -> None:
         """Carry `action` out; repeating it changes nothing."""
         match action:
-            case d.StartRun():
+            case a.StartRun():
                 self._start(action, now)
-            case d.Abandon():
+            case a.Abandon():
                 intents.conclude(self._store, action.run_id, "failed", action.reason)
-            case d.Publish():
+            case a.Publish():
                 self._publish(action, now)
-            case d.Project():
+            case a.Project():
                 self._project(action)
-            case d.Wait():
+            case a.Ask() if self._inquiries is not None:
+                released = sorted(day.isoformat() for day in self._observer.wanted.released)
+                self._inquiries.ask(action.kind, action.key, {**action.arguments, "released": released})
+            case _:
                 pass
 
-    def _see(self, run: Run, now: dt.datetime) -> d.RunSeen:
-        result = self._result(run.run_id)
-        if result is not None:
-            state = "succeeded" if result.get("status") == "succeeded" else "failed"
-        else:
-            state = "running" if self._runs.alive(run.run_id, run.pid) else "pending"
-        # A projection that failed is tried again later, not at every step.
-        waiting = self._projector.busy(run.run_id) or self._projection_due.get(run.run_id, now) > now
-        return d.RunSeen(
-            run_id=run.run_id,
-            number=run.number,
-            recipe=run.recipe,
-            state=state,
-            ended=_ended(run, result) if result else None,
-            bundle=result.get("bundle") if result else None,
-            reason=result.get("reason") if result else None,
-            projected=run.projected or waiting,
-            attempts=run.attempts,
-            started=_time(run.started),
-        )
+    def _record(self, topic: str, action: a.Action, now: dt.datetime) -> None:
+        if self._journal.record(self._settings.model, topic, type(action).__name__, action.reason, now):
+            log.info("decided", action=type(action).__name__, reason=action.reason)
 
-    def _result(self, run_id: str) -> dict[str, Any] | None:
-        if run_id not in self._results:
-            try:
-                self._results[run_id] = json.loads(self._store.read(layout.run(run_id, "result.json")))
-            except KeyError:
-                return None
-        return self._results[run_id]
+    def _collect(self, now: dt.datetime, machine: dt.datetime) -> None:
+        for run_id, made in self._projector.finished().items():
+            if made:
+                self._journal.projected(run_id)
+            else:
+                self._observer.projection_due[run_id] = machine + PROJECTION_RETRY
+        for kind, answer in [] if self._inquiries is None else self._inquiries.collect(machine):
+            body = dict(answer.body or {})
+            if kind == "gate":
+                self._judged(answer.key, body, now)
+            else:
+                self._journal.write(self._settings.model, kind, {"key": answer.key, **body}, now)
+            hit("answer-noted")
 
-    def _recipe(self) -> str:
-        return digest_of({"project": self._settings.project, "code": code.archive(self._settings.project_folder)[1]})
+    def _judged(self, run_id: str, report: dict[str, Any], now: dt.datetime) -> None:
+        """Keep what the gates said, once and for all."""
+        hit("gate-judged")
+        self._store.create(layout.gate(self._settings.model, run_id), canonical(report))
+        hit("gate-stored")
+        said = "passed its gates" if report["passed"] else "was refused by its gates"
+        self._tell(now, "judged", f"{run_id} {said}", f"gate:{run_id}", {"run_id": run_id, "passed": report["passed"]})
 
-    def _start(self, action: d.StartRun, now: dt.datetime) -> None:
-        settings, recipe = self._settings, self._recipe()
-        known = {run.number: run for run in self._journal.runs(settings.model)}
-        run_id = known[action.number].run_id if action.number in known else _run_id(settings, action.number, recipe)
-        stamp = now.isoformat(timespec="seconds")
-        self._journal.intend(
-            Run(
-                run_id=run_id,
-                model=settings.model,
-                number=action.number,
-                recipe=recipe,
-                reason=action.reason,
-                created=stamp,
+    def _tell(
+        self, now: dt.datetime, what: str, why: str, event: str, facts: dict[str, Any], who: str = "controller"
+    ) -> None:
+        self._audit.append(at=now.isoformat(timespec="seconds"), who=who, what=what, why=why, event=event, facts=facts)
+
+    def _start(self, action: a.StartRun, now: dt.datetime) -> None:
+        model, recipe = self._settings.model, self._observer.recipe()
+        known = {run.number: run for run in self._journal.runs(model)}
+        if action.number not in known:
+            self._journal.intend(
+                Run(
+                    run_id=f"{model}-{action.number:04d}-{recipe[:8]}",  # the store may be older than the journal
+                    model=model,
+                    number=action.number,
+                    recipe=recipe,
+                    reason=action.reason,
+                    created=now.isoformat(timespec="seconds"),
+                    wish=action.wish,
+                    asked=None if action.window is None else self._asked(action),
+                )
             )
-        )
-        intent = {
-            "run_id": run_id,
+            hit("run-intended")
+            known = {run.number: run for run in self._journal.runs(model)}
+            if self._observer.loop is not None and self._observer.loop.retraining.budget.runs is not None:
+                return  # whose turn it is shows at the next look
+        run = known[action.number]
+        if run.asked is not None:
+            self._tell(now, "retraining", run.reason, f"run:{run.run_id}", {"run_id": run.run_id, **run.asked})
+        if not self._journal.claim(run.run_id, run.attempts, self._machine.now()):
+            return
+        hit("run-claimed")
+        pid = self._runs.start(run.run_id, self._intent(run))
+        hit("run-started")
+        self._journal.started(run.run_id, pid)
+
+    def _asked(self, action: a.StartRun) -> dict[str, Any]:
+        """What a retraining learns from and is compared with."""
+        loop, found = self._observer.loop, self._inquiries and self._inquiries.answer("verdicts")
+        assert loop is not None and action.window is not None
+        return {
+            "window": action.window.model_dump(mode="json"),
+            "holdout": loop.gates.holdout,
+            "champion": self._observer.chain[-1].champion,
+            "exclude": sorted((found.body or {}).get("quarantined", ())) if found else [],
+            "refit": loop.gates.refit,
+            "slices": list(loop.monitoring.slices),
+            "backtest": loop.gates.backtest,
+            "kpi": loop.monitoring.kpi,
+        }
+
+    def _intent(self, run: Run) -> dict[str, Any]:
+        settings = self._settings
+        asked = {name: value for name, value in (run.asked or {}).items() if value is not None}
+        return {
+            "run_id": run.run_id,
             "project": settings.project,
             "project_folder": str(settings.project_folder),
             "store": settings.store,
             "cache": str(settings.cache),
             "node_address": settings.node_address,
             "facts": {**settings.facts, **commit(settings.checkout), **lock(settings.checkout)},
+            **asked,
         }
-        self._journal.started(run_id, self._runs.start(run_id, intent), now)
 
-    def _publish(self, action: d.Publish, now: dt.datetime) -> None:
-        model = self._settings.model
+    def _publish(self, action: a.Publish, now: dt.datetime) -> None:
+        model, newest = self._settings.model, self._observer.chain[-1] if self._observer.chain else None
         bundles.manifest(self._store, action.bundle)  # raises rather than release what is not there
+        what = action.outcome or ("stage" if action.step is not None else "released")
+        facts = {"champion": action.bundle, "arm": action.arm, "run_id": action.candidate, "step": action.step}
+        self._tell(
+            now, what, action.reason, f"release:{action.number}", facts, "a person" if action.wish else "controller"
+        )
+        hit("release-audited")
+        arms = () if action.arm is None else (self._arm(action.arm, action.step or 0),)
         release = releases.Release(
             model=model,
             number=action.number,
             champion=action.bundle,
+            arms=arms,
+            warm=action.warm or (newest.warm if newest and newest.champion == action.bundle else ()),
+            stage=arms[0].kind if arms else "live",
+            step=action.step,
+            candidate=action.candidate,
+            outcome=action.outcome,
+            wish=action.wish,
+            audit=self._audit.head(),
             reason=action.reason,
             created=now.isoformat(timespec="seconds"),
             previous=releases.stored_digest(self._store, model, action.number - 1),
         )
         if releases.publish(self._store, release, self._key):
-            log.info("released", number=release.number, bundle=release.champion)
+            log.info("released", number=release.number, bundle=release.champion, stage=release.stage)
+        hit("release-published")
 
-    def _project(self, action: d.Project) -> None:
-        result = self._results[action.run_id]
+    def _arm(self, bundle: str, step: int) -> releases.Arm:
+        assert self._observer.loop is not None
+        rollout = self._observer.loop.rollout
+        stage = rollout.stages[step]
+        return releases.Arm(
+            bundle=bundle,
+            kind=stage.kind,
+            share=stage.share,
+            key=rollout.key,
+            fuse=rollout.fuse,
+            timeout=rollout.timeout,
+            memory=rollout.memory,
+        )
+
+    def _project(self, action: a.Project) -> None:
+        result = self._observer.result(action.run_id) or {}
         manifest = bundles.manifest(self._store, result["bundle"])
         lineage = self._store.read(
             layout.bundle_file(result["bundle"], "lineage.json"), digest=manifest["files"]["lineage.json"]["sha256"]
@@ -194,23 +274,6 @@ class Reconciler:
         }
         self._projector.start(action.run_id, projection)
 
-    def _collect(self, now: dt.datetime) -> None:
-        for run_id, made in self._projector.finished().items():
-            if made:
-                self._journal.projected(run_id)
-            else:
-                self._projection_due[run_id] = now + PROJECTION_RETRY
 
-
-def _run_id(settings: ControllerSettings, number: int, recipe: str) -> str:
-    # The store may be older than the journal (a database that was lost): the recipe keeps ids apart.
-    return f"{settings.model}-{number:04d}-{recipe[:8]}"
-
-
-def _ended(run: Run, result: dict[str, Any]) -> dt.datetime | None:
-    started = _time(run.started)
-    return None if started is None else started + dt.timedelta(seconds=result.get("seconds") or 0.0)
-
-
-def _time(text: str | None) -> dt.datetime | None:
-    return None if text is None else dt.datetime.fromisoformat(text)
+def _pending(action: a.Action) -> bool:
+    return isinstance(action, a.Wait) and action.pending

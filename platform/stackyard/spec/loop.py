@@ -155,6 +155,10 @@ class TrainingWindowSpec(Spec):
 class BudgetSpec(Spec):
     """What retraining may cost in a calendar month of the model's clock."""
 
+    runs: Annotated[int, Field(ge=1)] | None = None
+    """Runs under way at one time, over all models of one database; the others wait, oldest first. Absent: no limit
+    but one a model."""
+
     gpu_hours: Annotated[float, Field(ge=0)] | None = None
     """GPU-hours of all runs. Absent: no limit."""
 
