@@ -117,12 +117,14 @@ class Sketch:
         """The sketch that `plain` wrote. Raises ValueError for anything else."""
         try:
             kind, counts = plain["type"], np.asarray(plain["counts"], dtype=np.int64)
-            numbers = {name: int(plain[name]) for name in _FIELDS}
+            numbers: dict[str, Any] = {name: int(plain[name]) for name in _FIELDS}
             if kind == "category":
                 made = cls(kind="category", names=tuple(plain["names"]), counts=counts, **numbers)
                 sizes = (len(made.names), len(made.names) + 1)
             else:
-                moments = {name: plain.get(name) for name in ("mean", "std", "minimum", "maximum", "common")}
+                moments: dict[str, Any] = {
+                    name: plain.get(name) for name in ("mean", "std", "minimum", "maximum", "common")
+                }
                 edges = tuple(float(edge) for edge in plain["edges"])
                 made = cls(kind="number", edges=edges, counts=counts, **numbers, **moments)
                 sizes = (len(made.edges) + 1,)
