@@ -32,8 +32,12 @@ class ClassScores:
     @classmethod
     def of(cls, labels: np.ndarray, outputs: np.ndarray, classes: int) -> ClassScores:
         """From class numbers [rows] and probabilities [rows, classes]. Raises ValueError for anything else."""
-        truth, scores = np.asarray(labels, np.float64), np.asarray(outputs, np.float64).reshape(len(labels), -1)
-        if scores.shape[1] != classes or not np.isin(truth, np.arange(classes)).all() or not np.isfinite(scores).all():
+        truth, scores = np.asarray(labels, np.float64), np.asarray(outputs, np.float64)
+        if (
+            scores.shape != (len(truth), classes)
+            or not np.isin(truth, np.arange(classes)).all()
+            or not np.isfinite(scores).all()
+        ):
             raise ValueError(f"labels must be class numbers below {classes}, outputs a probability for each class")
         true, named = truth.astype(np.int64), scores.argmax(axis=1) if len(scores) else np.zeros(0, np.int64)
         rows = np.arange(len(true))
