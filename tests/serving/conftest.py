@@ -20,6 +20,7 @@ from stackyard.data import code, features
 from stackyard.spec.models import ColumnSpec, DataSpec, TaskSpec
 from stackyard.store import bundles, layout, releases
 from stackyard.store.documents import public_text
+from stackyard.store.keys import ensure_token
 from stackyard.store.objects import Store, sha256
 from stackyard.store.releases import Release
 
@@ -85,6 +86,7 @@ class Yard:
         (self.project / "rows.py").write_text(FEATURES)
         self.archive, self.code = code.archive(self.project)
         self.store.create(layout.code_archive(self.code), self.archive)
+        self.token = ensure_token(self.folder / "labels-token")
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -124,23 +126,31 @@ class Yard:
             **{f"{name}.json": json.dumps(value).encode() for name, value in documents.items()},
         }
 
-    def publish(self, files: dict[str, bytes] | None = None, **choice: Any) -> str:
-        """Publish a bundle; returns its digest."""
+    def freeze(self, source: str) -> str:
+        """Another code archive, with these features; returns its digest."""
+        folder = self.folder / f"project-{sha256(source.encode())[:8]}"
+        folder.mkdir(exist_ok=True)
+        (folder / "rows.py").write_text(source)
+        return code.publish(self.store, folder)
+
+    def publish(self, files: dict[str, bytes] | None = None, frozen: str | None = None, **choice: Any) -> str:
+        """Publish a bundle, with the code archive `frozen`; returns its digest."""
         files = self.files(**choice) if files is None else files
         facts = {
             "model": self.model,
             "model_digest": sha256(files.get("model.ubj", b"")),
-            "code": self.code,
+            "code": frozen or self.code,
             "snapshot": "0" * 64,
         }
         return bundles.publish(self.store, files, facts)
 
-    def release(self, digest: str) -> int:
-        """Append a Release with champion `digest`; returns its number."""
+    def release(self, digest: str, *arms: releases.Arm, **more: Any) -> int:
+        """Append a Release with champion `digest` and challengers `arms`; returns its number."""
         last = releases.newest(self.store, self.model, self.trusted)
         number = last.number + 1 if last else 1
         created = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).isoformat()
-        release = Release(model=self.model, number=number, champion=digest, reason="a test", created=created)
+        facts = {"number": number, "champion": digest, "reason": "a test", "created": created}
+        release = Release(model=self.model, arms=arms, **facts, **more)
         assert releases.publish(self.store, release, self.key)
         return number
 
@@ -152,6 +162,7 @@ class Yard:
             "trusted_keys": list(self.trusted),
             "cache": str(self.folder / "cache"),
             "spool": str(self.folder / "spool"),
+            "labels_token_path": str(self.folder / "labels-token"),
             "ports": ports,
             "limits": {"drain": 2.0, **limits},
         }

@@ -236,7 +236,7 @@ def put(folder: Path, yard: Any, digest: str, stored: Files) -> Store:
 
 
 def follower(yard: Any, cache: Path, trial: Any) -> Follower:
-    return Follower(yard.model, yard.store.url, yard.trusted, cache, Metrics(), lambda _: None, trial)
+    return Follower(yard.model, yard.store.url, yard.trusted, cache, Metrics(), lambda *_: None, trial)
 
 
 def test_none_of_200_corrupted_bundles_is_loaded_or_executed(shared_yard: Any, zygote: Zygote, tmp_path: Path) -> None:

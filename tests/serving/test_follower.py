@@ -39,7 +39,7 @@ class Replica:
             yard.trusted,
             yard.folder / cache,
             self.metrics,
-            lambda model: self.served.append(model.bundle),
+            lambda model, release: self.served.append(model.bundle),
             trial,
         )
         self.follower.start()
@@ -61,7 +61,7 @@ def test_nothing_is_served_before_the_first_release_and_then_each_new_champion(y
     for digest in (first, second, second, first):  # the third confirms, the fourth rolls back
         yard.release(digest)
         replica.follower.poll()
-    assert replica.served == [first, second, first]
+    assert replica.served == [first, second, second, first] and replica.count("model_swaps") == 3
     assert (replica.follower.number, replica.follower.failure) == (4, None)
 
 

@@ -18,6 +18,9 @@ from stackyard.store.objects import Store
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC).timestamp()
 
 
+HEAD = ["request_id", "row", "time", "bundle", "release", "arm", "outcome", "seconds"]
+
+
 def logged(name: str, rows: int = 2, *, bundle: str = "b" * 64, time: float = NOON) -> Logged:
     frame = pl.DataFrame({"distance": list(range(rows)), "carrier": ["AA"] * rows})
     return Logged(bundle, time, [(name, row) for row in range(rows)], frame, np.full((rows, 1), 0.25))
@@ -64,7 +67,8 @@ def test_rows_end_in_the_store_with_their_inputs_and_outputs(tmp_path: Path) -> 
     log.roll()
     found = stored(tmp_path)
     assert found["request_id"].to_list() == ["first", "first", "second", "second"]
-    assert found.columns == ["request_id", "row", "time", "bundle", "distance", "carrier", "outputs"]
+    assert found.columns == [*HEAD, "distance", "carrier", "outputs"]
+    assert found.select(HEAD[4:]).unique().rows() == [(0, "champion", "ok", None)]
     assert found["outputs"].to_list() == [[0.25]] * 4 and found["time"][0].timestamp() == NOON
     assert not list((tmp_path / "spool").glob("*/*.blocks"))
 

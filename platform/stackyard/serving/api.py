@@ -19,6 +19,7 @@ from typing import Any
 from stackyard.data.features import InputError
 from stackyard.serving import openapi, protocol
 from stackyard.serving.batching import Answer, Batcher, OverloadedError
+from stackyard.serving.feedback import Feedback
 from stackyard.serving.metrics import Metrics
 from stackyard.serving.model import Model, UnusableRowsError
 from stackyard.serving.protocol import RequestError
@@ -26,6 +27,9 @@ from stackyard.serving.settings import Limits
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 """A request id that is kept as it came; HAProxy's configuration has the same rule."""
+
+SENT_BACK = ("/labels", "/flush")
+"""Paths that need the token."""
 
 MOST_PROBLEMS = 32
 """Problems told in one answer."""
@@ -54,6 +58,8 @@ class Api:
     status: Callable[[], dict[str, Any]] = dict
     """What the follower says of itself, shown in the server's metadata."""
     draining: bool = False
+    feedback: Feedback | None = None
+    """Takes labels and flushes; none: nothing is sent back here."""
     _documents: dict[str, bytes] = field(default_factory=dict)
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
@@ -75,7 +81,8 @@ class Api:
         headers = [*reply.headers, ("x-request-id", request_id)]
         if model is not None and not any(name == "x-stackyard-bundle" for name, _ in headers):
             headers.append(("x-stackyard-bundle", model.bundle))
-        self.metrics.answered(reply.status, prediction=scope.method == "POST")
+        asked = scope.method == "POST" and scope.path not in SENT_BACK
+        self.metrics.answered(reply.status, prediction=asked)
         proto.response_bytes(reply.status, headers, reply.body)
 
     async def _route(self, scope: Any, proto: Any, request_id: str) -> Reply:
@@ -86,6 +93,8 @@ class Api:
             return await self._predict(scope, proto, request_id, infer=False)
         if path == f"/v2/models/{self.name}/infer":
             return await self._predict(scope, proto, request_id, infer=True)
+        if path in SENT_BACK and self.feedback is not None:
+            return await self._sent_back(self.feedback, scope, proto)
         page = self._pages().get(path)
         if page is None:
             if path.startswith("/v2/models/") and path.split("/")[3] != self.name:
@@ -108,14 +117,7 @@ class Api:
         }
 
     async def _predict(self, scope: Any, proto: Any, request_id: str, *, infer: bool) -> Reply:
-        if scope.method != "POST":
-            raise RequestError(405, f"{scope.path} is asked with POST")
-        content_type = (scope.headers.get("content-type") or "").replace(" ", "").replace('"', "").lower()
-        if content_type not in ("application/json", "application/json;charset=utf-8"):
-            raise RequestError(415, "the content type must be application/json, in UTF-8")
-        if (scope.headers.get("content-encoding") or "identity").strip().lower() != "identity":
-            raise RequestError(415, "the body must not be compressed")
-        body = await self._body(scope, proto)
+        body = await self._json_body(scope, proto)
         model, began = self._model(), time.perf_counter()
         value = protocol.parsed(body)
         if infer:
@@ -157,6 +159,25 @@ class Api:
         except UnusableRowsError as error:
             self.metrics.user_errors.inc()
             raise RequestError(422, f"no prediction can be made for these rows: {str(error)[:200]}") from None
+
+    async def _sent_back(self, feedback: Feedback, scope: Any, proto: Any) -> Reply:
+        if scope.method != "POST":
+            raise RequestError(405, f"{scope.path} is sent with POST")
+        feedback.admit(scope.headers.get("authorization"))
+        if scope.path == "/flush":
+            return Reply(200, json.dumps(await feedback.flush()).encode())
+        body = await self._json_body(scope, proto)
+        return Reply(202, json.dumps(await feedback.labels(body, self._model().task)).encode())
+
+    async def _json_body(self, scope: Any, proto: Any) -> bytes:
+        if scope.method != "POST":
+            raise RequestError(405, f"{scope.path} is asked with POST")
+        content_type = (scope.headers.get("content-type") or "").replace(" ", "").replace('"', "").lower()
+        if content_type not in ("application/json", "application/json;charset=utf-8"):
+            raise RequestError(415, "the content type must be application/json, in UTF-8")
+        if (scope.headers.get("content-encoding") or "identity").strip().lower() != "identity":
+            raise RequestError(415, "the body must not be compressed")
+        return await self._body(scope, proto)
 
     async def _body(self, scope: Any, proto: Any) -> bytes:
         limit = self.limits.body_limit

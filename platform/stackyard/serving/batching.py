@@ -3,6 +3,9 @@
 A row alone costs almost as much as sixteen together (the fixed cost of building a frame dwarfs the trees), so
 whatever waits when the thread is free is answered as one batch: an idle service answers at once, a busy one
 gains throughput instead of a queue. What a replica holds is bounded; one request more is refused, not delayed.
+
+A challenger, where a Release has one, is asked by a thread and a process of its own: here requests are only handed to
+it, and come back when it has no answer.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from stackyard.data.features import InputError
 from stackyard.serving.metrics import Metrics
-from stackyard.serving.model import Model, UnusableRowsError
+from stackyard.serving.model import Face, Model, UnusableRowsError
 
 LARGEST_BATCH = 512
 """Rows answered at once: beyond this a batch only adds latency."""
@@ -49,6 +52,17 @@ class _Load:
         return mean
 
 
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Why the champion answers a request that was a challenger's."""
+
+    challenger: Challenger | None
+    """Who is told once the champion has answered; None when nothing is held against it."""
+    outcome: str
+    seconds: float | None
+    """That the challenger took; None when it was not asked."""
+
+
 @dataclass(slots=True)
 class Ask:
     """One request on its way through the thread."""
@@ -59,13 +73,15 @@ class Ask:
     loop: asyncio.AbstractEventLoop
     deadline: float
     """time.monotonic() after which nobody waits any more."""
+    fallback: Fallback | None = None
+    """Set when the champion must answer it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Outputs [rows, outputs] and the model that gave them."""
 
-    model: Model
+    model: Model | Face
     outputs: np.ndarray
 
 
@@ -77,7 +93,34 @@ class Logged:
     time: float
     ids: list[tuple[str, int]]
     frame: pl.DataFrame
-    outputs: np.ndarray
+    outputs: np.ndarray | None
+    """None unless `outcome` is ok."""
+    release: int = 0
+    arm: str = "champion"
+    outcome: str = "ok"
+    seconds: float | None = None
+    """That the arm took for the whole batch."""
+
+
+class Challenger(Protocol):
+    """What the inference thread asks of a challenger; none of it waits."""
+
+    def take(self, batch: list[Ask]) -> list[Ask]:
+        """Keep what the challenger is to answer; returns what the champion answers now."""
+        ...
+
+    def answered(self, batch: list[Ask], frame: pl.DataFrame) -> None:
+        """The champion has answered `batch`, whose rows are `frame`, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Who answers, as one value: a batch sees one Release from its beginning to its end."""
+
+    model: Model | None = None
+    release: int = 0
+    challenger: Challenger | None = None
 
 
 @dataclass
@@ -87,14 +130,25 @@ class Batcher:
     limit: int
     metrics: Metrics
     log: Callable[[Logged], None]
-    model: Model | None = None
-    """The champion; replaced by assignment, which a running batch does not notice."""
+    now: Callable[[], float] = time.time
+    """Seconds since 1970 by the stack's clock, for the log."""
+    placed: Placed = Placed()
+    """Who answers; replaced by assignment, which a running batch does not notice."""
     held: int = 0
     """Requests asked and not answered."""
     busy_since: float | None = None
     """time.monotonic() when the running batch began; None between batches."""
-    _queue: queue.SimpleQueue[Ask | None] = field(default_factory=queue.SimpleQueue)
+    _queue: queue.SimpleQueue[Ask | threading.Event | None] = field(default_factory=queue.SimpleQueue)
     _load: _Load = field(default_factory=_Load)
+
+    @property
+    def model(self) -> Model | None:
+        """The champion."""
+        return self.placed.model
+
+    @model.setter
+    def model(self, model: Model | None) -> None:
+        self.placed = Placed(model)
 
     def start(self) -> None:
         """Start the thread."""
@@ -125,6 +179,16 @@ class Batcher:
         future.add_done_callback(lambda _: timer.cancel())
         return future
 
+    def give_back(self, ask: Ask) -> None:
+        """Have the champion answer a request that a challenger has not; from any thread."""
+        self._queue.put(ask)
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until everything asked before this call is answered and logged; from a thread that may wait."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        return reached.wait(seconds)
+
     def load(self) -> float:
         """Mean number of requests held since the last call."""
         return self._load.take(self.held)
@@ -135,27 +199,39 @@ class Batcher:
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
-            batch, rows, ended = [first], len(first.rows), False
-            while rows < LARGEST_BATCH:
-                try:
-                    ask = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if ask is None:
-                    ended = True
-                    break
-                batch.append(ask)
-                rows += len(ask.rows)
+            if isinstance(first, threading.Event):
+                first.set()
+                continue
+            batch, after = self._gather(first)
             self.busy_since = time.monotonic()
             try:
-                self._answer([ask for ask in batch if ask.deadline > self.busy_since])
+                placed, batch = self.placed, [ask for ask in batch if ask.deadline > self.busy_since]
+                if placed.challenger is not None:
+                    batch = placed.challenger.take(batch)
+                self._answer(placed, batch)
             finally:
                 self.busy_since = None
-            if ended:
+            if isinstance(after, threading.Event):
+                after.set()
+            elif after == "end":
                 return
 
-    def _answer(self, batch: list[Ask]) -> None:
-        model = self.model
+    def _gather(self, first: Ask) -> tuple[list[Ask], threading.Event | str | None]:
+        """All that waits, up to LARGEST_BATCH rows, and what came after it that is no request."""
+        batch, rows = [first], len(first.rows)
+        while rows < LARGEST_BATCH:
+            try:
+                ask = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if not isinstance(ask, Ask):
+                return batch, ask or "end"
+            batch.append(ask)
+            rows += len(ask.rows)
+        return batch, None
+
+    def _answer(self, placed: Placed, batch: list[Ask]) -> None:
+        model, began = placed.model, time.perf_counter()
         if not batch or model is None:
             return
         results: list[Answer | Exception]
@@ -165,20 +241,33 @@ class Batcher:
         except Exception as error:  # noqa: BLE001
             if len(batch) > 1:  # one bad request must not spoil its neighbours
                 for ask in batch:
-                    self._answer([ask])
+                    self._answer(placed, [ask])
                 return
             known = isinstance(error, (InputError, UnusableRowsError))
             results = [error if known else UnusableRowsError(f"{type(error).__name__}: {error}")]
-            batch[0].loop.call_soon_threadsafe(_deliver, batch, results)
+            deliver(batch, results)
             return
+        seconds = time.perf_counter() - began
         results, start = [], 0
         for ask in batch:
             results.append(Answer(model, outputs[start : start + len(ask.rows)]))
             start += len(ask.rows)
-        batch[0].loop.call_soon_threadsafe(_deliver, batch, results)
+        deliver(batch, results)
         self.metrics.batch_rows.observe(len(outputs))
-        ids = [(ask.request_id, row) for ask in batch for row in range(len(ask.rows))]
-        self.log(Logged(model.bundle, time.time(), ids, frame, outputs))
+        self.log(Logged(model.bundle, self.now(), ids(batch), frame, outputs, placed.release, seconds=seconds))
+        for challenger in {placed.challenger, *(ask.fallback.challenger for ask in batch if ask.fallback)}:
+            if challenger is not None:
+                challenger.answered(batch, frame)
+
+
+def ids(batch: list[Ask]) -> list[tuple[str, int]]:
+    """(request id, row number) of every row of `batch`, in order."""
+    return [(ask.request_id, row) for ask in batch for row in range(len(ask.rows))]
+
+
+def deliver(batch: list[Ask], results: list[Answer | Exception]) -> None:
+    """Hand each request of `batch` its result; from any thread."""
+    batch[0].loop.call_soon_threadsafe(_deliver, batch, results)
 
 
 def _expire(future: asyncio.Future[Answer]) -> None:

@@ -42,6 +42,28 @@ class Metrics:
             "stackyard_prediction_log_lost_rows", "Rows the prediction log had to drop.", registry=r
         )
         self.user_errors = Counter("stackyard_feature_failures", "Requests the features failed on.", registry=r)
+        self.swap = Histogram(
+            "stackyard_model_swap_seconds",
+            "From a read Release to its model in place.",
+            buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+            registry=r,
+        )
+        self.arm_requests = Counter(
+            "stackyard_arm_requests",
+            "Requests of a challenger, by what became of them.",
+            ["arm", "outcome"],
+            registry=r,
+        )
+        self.arm_latency = Histogram(
+            "stackyard_arm_duration_seconds",
+            "A challenger's answer to one batch.",
+            ["arm"],
+            buckets=BUCKETS,
+            registry=r,
+        )
+        self.arm_fused = Gauge("stackyard_arm_fused", "1 when this replica asks its challenger no more.", registry=r)
+        self.arm_starts = Counter("stackyard_arm_process_starts", "Processes begun for a challenger.", registry=r)
+        self.labels = Counter("stackyard_labels_accepted", "Labels taken, and safe on disk.", registry=r)
         self._answers: dict[tuple[int, bool], Counter] = {}
 
     def answered(self, code: int, *, prediction: bool) -> None:

@@ -27,6 +27,39 @@ class UnusableRowsError(Exception):
     """The features failed on sound rows, or the model had no finite answer for them."""
 
 
+class NotFiniteError(UnusableRowsError):
+    """The model answered with numbers that are none."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a bundle says of itself, without anything of it loaded."""
+
+    bundle: str
+    name: str
+    task: TaskSpec
+    columns: dict[str, ColumnSpec]
+    """The named inputs, in order."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers per row: classes of a multiclass task, else 1."""
+        return width(self.task)
+
+
+def width(task: TaskSpec) -> int:
+    """Numbers per row that a model of `task` answers."""
+    return len(task.classes or ()) if task.type == "multiclass" else 1
+
+
+def face(folder: Path, bundle: str) -> Face:
+    """The face of a verified bundle `folder`. Raises what a parser raises."""
+    task, inputs, facts = (
+        json.loads((folder / f"{name}.json").read_bytes()) for name in ("task", "inputs", "manifest")
+    )
+    return Face(bundle, str(facts["model"]), TaskSpec.model_validate(task, strict=False), _columns(inputs))
+
+
 @dataclass(frozen=True)
 class Model:
     """A loaded bundle; `predict` is for one thread at a time."""
@@ -49,7 +82,7 @@ class Model:
     @property
     def outputs(self) -> int:
         """Numbers per row: classes of a multiclass task, else 1."""
-        return len(self.task.classes or ()) if self.task.type == "multiclass" else 1
+        return width(self.task)
 
     def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
         """`rows` as typed columns. Raises stackyard.data.features.InputError naming every problem."""
@@ -64,7 +97,7 @@ class Model:
             raise UnusableRowsError(f"{type(error).__name__}: {error}") from error
         found = np.asarray(found, dtype=np.float64).reshape(frame.height, -1)
         if found.shape[1] != self.outputs or not np.isfinite(found).all():
-            raise UnusableRowsError("the model has no finite answer for these rows")
+            raise NotFiniteError("the model has no finite answer for these rows")
         return found
 
 
@@ -75,11 +108,7 @@ def load(folder: Path, bundle: str, code_folder: Path) -> Model:
         name: json.loads((folder / f"{name}.json").read_bytes()) for name in ("task", "inputs", "features", "golden")
     }
     facts = json.loads((folder / "manifest.json").read_bytes())
-    columns = {
-        name: spec
-        for name, raw in read["inputs"]["columns"].items()
-        if (spec := ColumnSpec.model_validate(raw, strict=False)).known == "before"
-    }
+    columns = _columns(read["inputs"])
     booster = xgboost.Booster({"nthread": 1})
     booster.load_model(str(folder / "model.ubj"))
     booster.set_param({"nthread": 1, "device": "cpu"})
@@ -126,6 +155,14 @@ def warm(model: Model) -> None:
     rows = model.golden["inputs"]
     for count in (1, 1, 2, len(rows)):
         model.predict(model.frame(rows[:count]))
+
+
+def _columns(inputs: dict[str, Any]) -> dict[str, ColumnSpec]:
+    return {
+        name: spec
+        for name, raw in inputs["columns"].items()
+        if (spec := ColumnSpec.model_validate(raw, strict=False)).known == "before"
+    }
 
 
 def _trees(booster: dict[str, Any]) -> list[dict[str, Any]]:

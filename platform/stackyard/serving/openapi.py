@@ -17,13 +17,17 @@ def document(name: str, bundle: str, task: TaskSpec, columns: dict[str, ColumnSp
         "paths": {
             "/predict": {"post": _operation("predict", "PredictRequest", "PredictResponse")},
             f"/v2/models/{name}/infer": {"post": _operation("infer", "InferRequest", "InferResponse")},
+            "/labels": {"post": _labels()},
             "/v2/health/live": {"get": _probe("live", "The process answers.")},
             "/v2/health/ready": {"get": _probe("ready", "A model is loaded and the replica is not draining.")},
             f"/v2/models/{name}/ready": {"get": _probe("modelReady", "The model is loaded.")},
             "/v2": {"get": _read("serverMetadata")},
             f"/v2/models/{name}": {"get": _read("modelMetadata")},
         },
-        "components": {"schemas": _schemas(task, columns, rows_limit)},
+        "components": {
+            "schemas": _schemas(task, columns, rows_limit),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -56,6 +60,18 @@ def _schemas(task: TaskSpec, columns: dict[str, ColumnSpec], rows_limit: int) ->
             "properties": {"id": _STRING, "inputs": _list("Tensor"), "outputs": {"type": "array"}},
         },
         "InferResponse": _object(model_name=_STRING, model_version=_STRING, id=_STRING, outputs=_list("Tensor")),
+        "LabelsRequest": _object(labels={**_list("Label"), "minItems": 1}),
+        "LabelsResponse": _object(accepted={"type": "integer"}),
+        "Label": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["request_id", "label"],
+            "properties": {
+                "request_id": _STRING,
+                "row": {"type": "integer", "minimum": 0, "default": 0},
+                "label": _label(task),
+            },
+        },
         "Error": {
             "type": "object",
             "required": ["error"],
@@ -90,6 +106,12 @@ def _prediction(task: TaskSpec) -> dict[str, Any]:
     )
 
 
+def _label(task: TaskSpec) -> dict[str, Any]:
+    if task.type == "multiclass":
+        return {"type": "string", "enum": list(task.classes or ())}
+    return {"type": "boolean" if task.type == "binary" else "number"}
+
+
 _STRING = {"type": "string"}
 
 _ERRORS = {
@@ -102,6 +124,22 @@ _ERRORS = {
     "503": "No model is loaded, or the replica is stopping.",
     "504": "The answer was not ready in time.",
 }
+
+
+def _labels() -> dict[str, Any]:
+    said = {"401": "No token, or a wrong one.", "403": "This service takes no labels.", "507": "They cannot be kept."}
+    return {
+        "operationId": "labels",
+        "security": [{"token": []}],
+        "requestBody": {"required": True, "content": _json("LabelsRequest")},
+        "responses": {
+            "202": {"description": "Taken, and safe on disk.", "content": _json("LabelsResponse")},
+            **{
+                code: {"description": text, "content": _json("Error")}
+                for code, text in {**{c: _ERRORS[c] for c in ("400", "413", "415", "422", "503")}, **said}.items()
+            },
+        },
+    }
 
 
 def _operation(identity: str, asks: str, answers: str) -> dict[str, Any]:

@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from stackyard.serving.api import Api
-from stackyard.serving.batching import Batcher
+from stackyard.serving.arms import ChallengerArm
+from stackyard.serving.batching import Batcher, Placed
+from stackyard.serving.feedback import Feedback
 from stackyard.serving.follower import Follower, open_store
+from stackyard.serving.labels import LABELS_FOLDER, LabelLog
 from stackyard.serving.metrics import Metrics
+from stackyard.serving.model import Model
+from stackyard.serving.segments import ROLL_SECONDS
 from stackyard.serving.settings import NOTICE_SECONDS, Limits
-from stackyard.serving.spool import PredictionLog
+from stackyard.serving.spool import ARMS_ROLL_SECONDS, PredictionLog
+from stackyard.serving.timekeeping import Timekeeper
+from stackyard.store.releases import Arm, Release
 
 
 class NoPortError(Exception):
@@ -86,17 +93,24 @@ class Replica:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.limits = Limits.model_validate(settings["limits"])
         self.metrics = Metrics()
-        name, url = settings["model"], settings["store"]
-        self.log = PredictionLog(name, Path(settings["spool"]), lambda: open_store(url), self.metrics)
-        self.batcher = Batcher(self.limits.queue, self.metrics, self.log.put)
+        name, url, spool = settings["model"], settings["store"], Path(settings["spool"])
+        clock, token = (settings.get(key) and Path(settings[key]) for key in ("clock", "labels_token_path"))
+        self.now = Timekeeper(clock)
+        self.challenger: ChallengerArm | None = None
+        self.log = PredictionLog(name, spool, lambda: open_store(url), self.metrics, now=self.now)
+        self.labels = LabelLog(name, spool / LABELS_FOLDER, lambda: open_store(url), self.metrics, now=self.now)
+        self.batcher = Batcher(self.limits.queue, self.metrics, self.log.put, self.now)
         self.follower = Follower(
             name, url, tuple(settings["trusted_keys"]), Path(settings["cache"]), self.metrics, self._install
         )
-        self.api = Api(name, self.limits, self.batcher, self.metrics, self.follower.status)
+        self.follower.told = lambda: {"arms": [arm.status() for arm in [self.challenger] if arm is not None]}
+        feedback = Feedback(token, self.labels, self._settled_log)
+        self.api = Api(name, self.limits, self.batcher, self.metrics, self.follower.status, feedback=feedback)
         self.metrics.queue.set_function(lambda: self.batcher.held)
         port, self._port_lock = claim_port(settings["ports"], Path(settings["cache"]) / "ports")
         self.server = HttpServer(self.api, port)
         self.log.start()
+        self.labels.start()
         self.batcher.start()
         self.server.start()
         self.follower.start()
@@ -114,12 +128,55 @@ class Replica:
         while self.batcher.held and time.monotonic() < until:
             time.sleep(0.02)
         self.server.stop()
+        if self.challenger is not None:
+            self.challenger.stop()
+            self.challenger.join(1.0)
         self.batcher.stop()
         self.log.stop()
+        self.labels.stop()
         self._port_lock.close()
 
-    def _install(self, model: Any) -> None:
-        self.batcher.model = model
+    def _install(self, model: Model, release: Release) -> None:
+        """Put a Release into place as one value; whoever is no challenger any more is told to end."""
+        old, arm = self.challenger, release.arms[0] if release.arms else None
+        if arm is None:
+            self.challenger = None
+        else:
+            salt = release.candidate or arm.bundle
+            if old is not None and old.suits(arm):
+                old.carry_on(arm, salt, model, release.number)
+            else:
+                self.challenger = self._challenge(arm, salt, model, release.number)
+        self.batcher.placed = Placed(model, release.number, self.challenger)
+        if old is not None and old is not self.challenger:
+            old.stop()
+            self.log.roll_soon()  # whoever judges the stage waits for its last rows
+        self.log.roll_seconds = ROLL_SECONDS if arm is None else ARMS_ROLL_SECONDS
+
+    def _challenge(self, arm: Arm, salt: str, model: Model, release: int) -> ChallengerArm:
+        challenger = ChallengerArm(
+            arm,
+            salt,
+            lambda: self.follower.prepare_apart(arm.bundle),
+            self.metrics,
+            self.log.put,
+            self.now,
+            self.batcher.give_back,
+            self.limits.deadline,
+            model,
+            release,
+        )
+        challenger.start()
+        return challenger
+
+    def _settled_log(self, seconds: float) -> int:
+        """See all that was answered before in the store; returns rows rolled. Raises OSError or TimeoutError."""
+        until = time.monotonic() + seconds
+        for wait in (self.batcher.settle, self.challenger and self.challenger.settle, self.batcher.settle):
+            if wait is not None and not wait(max(0.0, until - time.monotonic())):
+                raise TimeoutError("requests are still being answered")
+        left = max(0.1, until - time.monotonic())
+        return self.log.roll_now(left) + self.labels.roll_now(left)
 
 
 def claim_port(ports: list[int], folder: Path) -> tuple[int, io.TextIOWrapper]:

@@ -96,5 +96,7 @@ class Settings(_Plain):
             "cache": str(self.cache),
             "spool": str(self.spool),
             "ports": list(self.replica_ports),
+            "clock": None if self.clock is None else str(self.clock),
+            "labels_token_path": None if self.labels_token_path is None else str(self.labels_token_path),
             "limits": self.serving.model_dump(mode="json", exclude={"replicas"}),
         }
