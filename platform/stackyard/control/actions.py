@@ -20,6 +20,8 @@ class StartRun:
     """The rows of a retraining; None for the first model, and for a run that is taken up."""
     wish: str | None = None
     """The person's wish that this serves."""
+    attempts: int = 0
+    """How often a process was started for it when this was decided: whoever starts one more was first."""
 
 
 @dataclass(frozen=True)

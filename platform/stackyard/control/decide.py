@@ -69,18 +69,19 @@ def _first_champion(world: World, now: dt.datetime) -> Action:
 
 
 def _take_up(world: World, run: RunSeen, now: dt.datetime) -> Action:
-    if run.busy:
-        return Wait(f"run {run.number} waits for its turn: as many runs as allowed are under way", pending=True)
+    if run.queued is not None:
+        return Wait(f"run {run.number} waits for its turn: {run.queued}", pending=True)
     if run.recipe != world.recipe:  # its frozen data and code are those of another spec: the model would be, too
         return Abandon(run.run_id, "it was interrupted, and the recipe has changed since")
     if run.attempts >= ATTEMPTS:
         return Abandon(run.run_id, f"its process died {run.attempts} times without a result")
     if run.attempts == 0 or run.started is None:
-        return StartRun(run.number, f"run {run.number} was intended and never started")
+        return StartRun(run.number, f"run {run.number} was intended and never started", attempts=run.attempts)
     due = run.started + dt.timedelta(seconds=2**run.attempts)
     if now < due:
         return Wait(f"run {run.number} was interrupted; it is taken up at {due:%H:%M:%S} UTC", due, pending=True)
-    return StartRun(run.number, f"run {run.number} was interrupted: taken up at its newest checkpoint")
+    reason = f"run {run.number} was interrupted: taken up at its newest checkpoint"
+    return StartRun(run.number, reason, attempts=run.attempts)
 
 
 def _after_failure(world: World, last: RunSeen, now: dt.datetime) -> Action:

@@ -46,6 +46,8 @@ class Inquiries:
         """The answers that came since the last call, as (kind, answer)."""
         came = []
         for ticket, found in self._worker.poll().items():
+            if ticket not in self._tickets:  # told twice
+                continue
             kind, key = self._tickets.pop(ticket)
             if "error" in found:
                 self._answers[kind] = Answer(key, failure=str(found["error"]))

@@ -5,6 +5,7 @@ One writer (the controller); anybody may read. SQLite locally, with a write-ahea
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.event
+import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config as AlembicSettings
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -107,8 +109,8 @@ class Journal:
             return True
 
     def intend(self, run: Run) -> None:
-        """Note an intended run; one that is already noted stays as it is."""
-        with Session(self._engine) as session, session.begin():
+        """Note an intended run; one that is noted, or whose number somebody else took, stays as it is."""
+        with contextlib.suppress(sa.exc.IntegrityError), Session(self._engine) as session, session.begin():
             if session.get(Run, run.run_id) is None:
                 session.add(run)
 

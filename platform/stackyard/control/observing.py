@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from typing import Any
 
 from stackyard.control import world as w
@@ -75,8 +76,8 @@ class Observer:
             return world
         served = {run.wish for run in rows if run.wish} | {each.wish for each in self.chain if each.wish}
         self.wanted = inbox.state(self._inbox.read(), served, None if newest is None else newest.number)
-        return w.World(
-            **{name: getattr(world, name) for name in ("model", "recipe", "champion", "release", "mlflow", "machine")},
+        return replace(
+            world,
             runs=self._admitted(seen),
             loop=self.loop,
             chain=[_release(each) for each in self.chain],
@@ -152,10 +153,9 @@ class Observer:
             for run in others
             if run not in running
         ]
-        admitted, _ = admit(waiting, len(running), limit)
-        if any(each.model == self._settings.model for each in admitted):
-            return seen
-        return [w.RunSeen(**{**vars(run), "busy": run.state == "pending"}) for run in seen]
+        _, queue = admit(waiting, len(running), limit)
+        mine = next((each.reason for each in queue if each.model == self._settings.model), None)
+        return [replace(run, queued=mine) if run.state == "pending" else run for run in seen]
 
     def _gates(self, seen: list[w.RunSeen]) -> dict[str, w.GateSeen]:
         found = {}

@@ -146,10 +146,10 @@ class Reconciler:
     def _judged(self, run_id: str, report: dict[str, Any], now: dt.datetime) -> None:
         """Keep what the gates said, once and for all."""
         hit("gate-judged")
-        self._store.create(layout.gate(self._settings.model, run_id), canonical(report))
-        hit("gate-stored")
         said = "passed its gates" if report["passed"] else "was refused by its gates"
         self._tell(now, "judged", f"{run_id} {said}", f"gate:{run_id}", {"run_id": run_id, "passed": report["passed"]})
+        self._store.create(layout.gate(self._settings.model, run_id), canonical(report))
+        hit("gate-stored")
 
     def _tell(
         self, now: dt.datetime, what: str, why: str, event: str, facts: dict[str, Any], who: str = "controller"
@@ -179,7 +179,7 @@ class Reconciler:
         run = known[action.number]
         if run.asked is not None:
             self._tell(now, "retraining", run.reason, f"run:{run.run_id}", {"run_id": run.run_id, **run.asked})
-        if not self._journal.claim(run.run_id, run.attempts, self._machine.now()):
+        if not self._journal.claim(run.run_id, action.attempts, self._machine.now()):
             return
         hit("run-claimed")
         pid = self._runs.start(run.run_id, self._intent(run))

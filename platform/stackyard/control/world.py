@@ -45,8 +45,8 @@ class RunSeen:
     gpu_hours: float = 0.0
     wish: str | None = None
     """The person's wish that asked for it."""
-    busy: bool = False
-    """Whether it waits for its turn among the runs of other models."""
+    queued: str | None = None
+    """Why it waits for its turn among the runs of other models; None: it does not."""
 
 
 @dataclass(frozen=True)
