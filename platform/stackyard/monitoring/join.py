@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from stackyard.data.requests import DTYPES
 from stackyard.monitoring.logs import HEAD, OUTPUTS, Files, days_between, digest_of_keys
 from stackyard.spec.models import ColumnSpec, TaskSpec
 
@@ -142,6 +143,14 @@ def batches(files: Files, joined: Joined, columns: Mapping[str, ColumnSpec]) -> 
             size += frame.height
     if waiting:
         yield _ordered(waiting)
+
+
+def nothing(columns: Mapping[str, ColumnSpec]) -> pl.DataFrame:
+    """A batch without rows."""
+    inputs = {input_name(name): DTYPES[spec.type] for name, spec in columns.items()}
+    return pl.DataFrame(
+        schema={**HEAD, OUTPUTS: pl.List(pl.Float64()), **inputs, "label": pl.Float64(), "received": _TIME}
+    )
 
 
 def input_name(column: str) -> str:
