@@ -156,6 +156,7 @@ def card(spec: StackSpec, places: Places, ports: Numbers, keys: Plain, processes
         "operator_key": keys["operator_key"],
         "labels_token_path": keys["labels_token_path"],
         "clock": clock(spec, places),
+        "plan": plan_digest(spec),
     }
 
 

@@ -112,7 +112,13 @@ def journal(card: StackCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     book = Journal(card.database)
     try:
         decisions = [
-            {"kind": row.kind, "reason": row.reason, "since": row.first_seen, "last_seen": row.last_seen}
+            {
+                "topic": row.topic,
+                "kind": row.kind,
+                "reason": row.reason,
+                "since": row.first_seen,
+                "last_seen": row.last_seen,
+            }
             for row in book.decisions(card.model, limit=8)
         ]
         runs = [

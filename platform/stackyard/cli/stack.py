@@ -45,6 +45,8 @@ class StackCard(BaseModel):
     """The private file with the token that `POST /labels` and `POST /flush` ask for."""
     clock: str | None = None
     """The file that holds the time, where it is virtual."""
+    plan: str = ""
+    """Digest of the lowered plan, which approvals bind; empty in a card of an older `up`."""
 
 
 def find(stack: str) -> StackCard:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stackyard.cli import observe
+from stackyard.cli import journal, loop, observe
 from stackyard.cli.failures import Failure
 from stackyard.cli.stack import StackCard, find
 
@@ -48,16 +48,18 @@ def gather(card: StackCard) -> dict[str, Any]:
     """Everything `status` knows, as plain data."""
     decisions, runs = observe.journal(card)
     traffic = observe.traffic(card)
+    champion = observe.champion(card)
     facts: dict[str, Any] = {
         "stack": card.stack,
         "stack_id": card.stack_id,
         "addresses": card.addresses,
         "processes": observe.processes(card),
-        "champion": observe.champion(card),
+        "champion": champion,
         "replicas": observe.replicas(card),
         "traffic": None if traffic is None else vars(traffic),
         "runs": runs,
         "decisions": decisions,
+        "loop": loop.facts(journal.notes(card), champion, decisions),
     }
     facts["problems"] = problems(facts)
     facts["healthy"] = not facts["problems"]
@@ -88,7 +90,7 @@ def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
     if facts["runs"] and facts["runs"][0]["state"] == "failed" and champion is None:
         newest = facts["runs"][0]
         found.append({"what": f"run {newest['number']} failed: {newest.get('reason')}", "log": newest.get("log", "")})
-    return found
+    return found + loop.problems(facts.get("loop"))
 
 
 def wait_for_champion(card: StackCard, *, quiet: bool) -> None:
@@ -140,6 +142,8 @@ def render(facts: dict[str, Any]) -> RenderableType:
         ("stack ", "dim"), facts["stack"], "  ", ("healthy", "green") if healthy else ("needs attention", "bold red")
     )
     parts: list[RenderableType] = [title, _champion(facts), _processes(facts), _replicas(facts)]
+    if facts.get("loop"):
+        parts.append(loop.render(facts["loop"]))
     if facts["decisions"]:
         parts.append(_decisions(facts))
     parts += [Text.assemble(("! ", "bold red"), f"{p['what']}  ", (p["log"], "dim")) for p in facts["problems"]]
