@@ -1,0 +1,91 @@
+"""Whether a challenger goes on, waits, or is taken away: one stage of a rollout judged from the evidence so far.
+
+A shadow is judged on quality: the same requests answered by both, once their labels are there. A canary excludes harm:
+it passes when no guard is rejected and harm above the margin is excluded. Every test holds at every look, so asking
+more often changes nothing. `alpha` is shared evenly by the stages, and within a stage by its tests.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from stackyard.control import stage_checks
+from stackyard.control.checks import Check
+from stackyard.control.stage_facts import ArmFacts, Paired, StageEvidence, StageSeen
+from stackyard.spec.loop import MonitoringSpec, RolloutSpec, StageSpec
+from stackyard.spec.models import TaskSpec
+
+__all__ = ["ArmFacts", "Paired", "StageEvidence", "StageSeen", "StageVerdict", "decide"]
+
+
+@dataclass(frozen=True)
+class StageVerdict:
+    """What becomes of the stage, and why."""
+
+    action: Literal["advance", "hold", "stop", "expire"]
+    reason: str
+    checks: list[Check]
+    until: dt.datetime | None
+    """When time alone may change the verdict."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        until = self.until.isoformat() if self.until else None
+        return {
+            "action": self.action,
+            "reason": self.reason,
+            "checks": [asdict(c) for c in self.checks],
+            "until": until,
+        }
+
+
+def decide(
+    spec: RolloutSpec,
+    task: TaskSpec,
+    stage: StageSeen,
+    evidence: StageEvidence,
+    now: dt.datetime,
+    monitoring: MonitoringSpec | None = None,
+    rng: np.random.Generator | None = None,
+) -> StageVerdict:
+    """The verdict on a stage. `rng` draws the resamples of metrics without a closed form (absent: seed 0)."""
+    asked = spec.stages[stage.step]
+    ready, end = stage.started + dt.timedelta(seconds=asked.time), stage.started + dt.timedelta(seconds=asked.deadline)
+    seen = stage_checks.Judging(
+        spec, asked, task, stage, evidence, monitoring or MonitoringSpec(), rng or np.random.default_rng(0)
+    )
+    checks = [_time(asked, stage, evidence, now), *stage_checks.of(seen)]
+    needed = [check for check in checks if check.name not in stage_checks.reported(seen)]
+    if failed := [check.reason for check in needed if check.passed is False]:
+        return StageVerdict("stop", "; ".join(failed), checks, None)
+    missing = [check for check in needed if check.passed is None]
+    if not missing:
+        return StageVerdict("advance", _passed(asked, checks), checks, None)
+    reasons = "; ".join(check.reason for check in missing)
+    if now >= end:
+        return StageVerdict("expire", f"no verdict within the deadline: {reasons}", checks, None)
+    return StageVerdict("hold", reasons, checks, ready if now < ready else end)
+
+
+def _time(asked: StageSpec, stage: StageSeen, evidence: StageEvidence, now: dt.datetime) -> Check:
+    """The least time, as far as the log is read."""
+    lasted = (min(now, evidence.complete_until) - stage.started).total_seconds()
+    told = f"it lasts {_span(max(lasted, 0.0))} so far, {_span(asked.time)} is asked for"
+    return Check("time", True if lasted >= asked.time else None, lasted, asked.time, told)
+
+
+def _passed(asked: StageSpec, checks: list[Check]) -> str:
+    wanted = ("metric",) if asked.kind == "shadow" else ("errors excluded",)
+    told = [check.reason for check in checks if check.name in wanted]
+    return f"{asked.kind} passed: " + "; ".join(told)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g}{unit}"
+    return f"{seconds:.3g}s"
