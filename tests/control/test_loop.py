@@ -207,6 +207,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return _told(done)
 
 
+@pytest.mark.slow  # earns: that nothing is lost or done twice wherever the controller is killed
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_a_controller_killed_at_any_failpoint_ends_where_an_undisturbed_one_does(
     tmp_path: Path, undisturbed: dict[str, Any], name: str
@@ -222,6 +223,7 @@ class _Killed(BaseException):
     """Stands for kill -9 inside a thread: nothing of the loop may catch it."""
 
 
+@pytest.mark.slow
 def test_ten_thousand_triggers_in_eight_threads_with_three_kills_make_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +276,7 @@ def test_ten_thousand_triggers_in_eight_threads_with_three_kills_make_one_run(
     assert len(yard.runs.living) == 1
 
 
+@pytest.mark.slow
 def test_fifty_models_with_room_for_five_start_five_and_queue_the_others_with_reasons(tmp_path: Path) -> None:
     policy = RetrainingSpec(budget=BudgetSpec(runs=5))
     yards = [Yard(tmp_path, model=f"m{number:02}", retraining=policy) for number in range(50)]

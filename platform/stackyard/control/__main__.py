@@ -15,13 +15,18 @@ from pathlib import Path
 
 import structlog
 
-from stackyard.clock import SystemClock
+from stackyard.clock import Clock, clock_of
 from stackyard.control.journal import Journal
 from stackyard.control.local import LocalRuns
 from stackyard.control.projector import Projector
 from stackyard.control.reconciler import Reconciler
 from stackyard.control.settings import ControllerSettings
-from stackyard.store.keys import read_private
+from stackyard.control.worker import Worker, WorkerSettings
+from stackyard.monitoring.senders import Alerts
+from stackyard.spec import plain
+from stackyard.spec.loop import AlertsSpec
+from stackyard.store.documents import public_text
+from stackyard.store.keys import ensure_signing_key, read_private
 from stackyard.store.objects import Store
 
 PERIOD = 1.0
@@ -51,9 +56,17 @@ def main(path: str) -> int:
     journal.migrate()
     of_data = settings.project["data"]["source"].get("secrets", ())
     runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder, of_data))
-    projector = Projector()
+    projector, clock = Projector(), clock_of(settings.clock)
+    worker, alerts = _worker(settings), _alerts(settings, clock, journal)
     reconciler = Reconciler(
-        settings, store=Store.open(settings.store), journal=journal, runs=runs, projector=projector, clock=SystemClock()
+        settings,
+        store=Store.open(settings.store),
+        journal=journal,
+        runs=runs,
+        projector=projector,
+        clock=clock,
+        worker=worker,
+        alerts=alerts,
     )
     log.info("started", stack=settings.stack, model=settings.model)
     while not stop.is_set():
@@ -67,11 +80,32 @@ def main(path: str) -> int:
             if news:
                 log.exception("step failed", error=str(error))
         stop.wait(PERIOD)
+    worker.stop()
+    alerts.close()
     projector.stop()
     for run_id in runs.stop(seconds=20):
         journal.excused(run_id)
     journal.close()
     return 0
+
+
+def _worker(settings: ControllerSettings) -> Worker:
+    trusted = (public_text(ensure_signing_key(settings.signing_key).public_key()),)
+    told = WorkerSettings(
+        model=settings.model,
+        store=settings.store,
+        project=settings.project,
+        cache=settings.cache,
+        trusted=trusted,
+    )
+    return Worker(told, settings.log_folder / "worker")
+
+
+def _alerts(settings: ControllerSettings, clock: Clock, journal: Journal) -> Alerts:
+    """What was told before a restart is not told again."""
+    spec = plain.load(AlertsSpec, settings.project.get("alerts", {}))
+    secrets = _secrets(settings.secrets_folder, settings.alert_secrets)
+    return Alerts(spec, secrets, clock, model=settings.model, state=journal.read(settings.model, "alerts"))
 
 
 def _secrets(folder: Path | None, names: Collection[str]) -> dict[str, str]:

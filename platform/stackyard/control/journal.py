@@ -13,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 import sqlalchemy.event
-import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config as AlembicSettings
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 
@@ -110,7 +110,7 @@ class Journal:
 
     def intend(self, run: Run) -> None:
         """Note an intended run; one that is noted, or whose number somebody else took, stays as it is."""
-        with contextlib.suppress(sa.exc.IntegrityError), Session(self._engine) as session, session.begin():
+        with contextlib.suppress(IntegrityError), Session(self._engine) as session, session.begin():
             if session.get(Run, run.run_id) is None:
                 session.add(run)
 

@@ -24,6 +24,8 @@ from stackyard.control.local import LocalRuns
 from stackyard.control.observing import Observer
 from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
+from stackyard.control.telling import Telling
+from stackyard.monitoring.senders import Alerts
 from stackyard.store import audit, bundles, layout, releases
 from stackyard.store.documents import canonical, public_text
 from stackyard.store.keys import ensure_signing_key
@@ -57,6 +59,7 @@ class Reconciler:
         projector: Projector,
         clock: Clock,
         worker: Worker | None = None,
+        alerts: Alerts | None = None,
         machine: Clock | None = None,
     ) -> None:
         self._settings = settings
@@ -79,20 +82,20 @@ class Reconciler:
             inquiries=self._inquiries,
             trusted=trusted,
         )
+        self._telling = Telling(journal, settings.model, alerts)
         self._failure = ""
 
     def step(self) -> None:
         """See, decide, act, once."""
         now, machine = self._clock.now(), self._machine.now()
         self._collect(now, machine)
-        due = decide(self.observe(), now)
+        world = self._observer.look(now, machine)
+        due = decide(world, now)
         for place, action in enumerate(due):
             if not (isinstance(action, a.Project) and action.run_id in self._observer.projection_due):
                 self._record(_TOPICS.get(type(action), "release" if place == 0 else "training"), action, now)
             self.act(action, now)
-        waits = [action for action in due if not isinstance(action, a.Project)]
-        settled = all(isinstance(action, a.Propose | a.Wait) and not _pending(action) for action in waits)
-        self._journal.beat(self._settings.model, now, settled, "; ".join(action.reason for action in waits)[:1000])
+        self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
         self._failure = ""
 
     def note(self, failure: Exception) -> bool:
@@ -273,7 +276,3 @@ class Reconciler:
             "champion": action.champion,
         }
         self._projector.start(action.run_id, projection)
-
-
-def _pending(action: a.Action) -> bool:
-    return isinstance(action, a.Wait) and action.pending
