@@ -1,11 +1,9 @@
 """Figures are those of the books, checked by hand; what cannot be measured is left out."""
 
 import numpy as np
-import polars as pl
 import pytest
 
 from stackyard.spec.models import TaskSpec
-from stackyard.training import reference
 from stackyard.training.measures import measure
 
 BINARY = TaskSpec(type="binary", label="y")
@@ -43,12 +41,3 @@ def test_one_class_alone_has_no_auc() -> None:
     assert "auc" not in found
     assert found["recall"] == 1.0
     assert measure(BINARY, np.ones(0, np.float32), np.ones(0, np.float32)) == {}
-
-
-def test_reference_statistics_count_every_row_once() -> None:
-    frame = pl.DataFrame({"n": [*range(98), None, 1000], "c": ["a"] * 60 + ["b"] * 39 + [None], "flag": [True] * 100})
-    found = reference.describe(frame, np.linspace(0, 1, 100), np.zeros(100))
-    number, words = found["features"]["n"], found["features"]["c"]
-    assert (number["missing"], sum(number["counts"]), len(number["counts"])) == (1, 99, len(number["edges"]) + 1)
-    assert (words["counts"], words["missing"]) == ({"a": 60, "b": 39}, 1)
-    assert sum(found["features"]["flag"]["counts"]) == 100

@@ -23,7 +23,7 @@ def share(hits: float, rows: float, confidence: float) -> Interval | None:
     z, found = normal(confidence), hits / rows
     middle = (found + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(found * (1 - found) / rows + z * z / (4 * rows * rows))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def mean(total: float, squares: float, rows: int, confidence: float) -> Interval | None:

@@ -19,11 +19,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class QualitySpec(Spec):
     """When a day of data is too bad to be believed: it is quarantined, and neither trains nor judges a model."""
 
-    missing: Share = 0.2
-    """How far a column's share of missing values may rise above the reference's. Absent: 0.2."""
+    missing: Share = 0.4
+    """How far a column's share of missing values may rise above the reference's, and above that of each of the last 28
+    sound days. Absent: 0.4."""
 
     outliers: Share = 0.2
-    """Share of a column's values beyond the reference's range (widened by half of it) or the spec's. Absent: 0.2."""
+    """Share of a column's values beyond its `minimum` and `maximum`; where it has none, beyond the reference's range
+    widened by half of it. Absent: 0.2."""
 
     unseen: Share = 0.2
     """Share of a column's values that training never saw, for categories. Absent: 0.2."""
@@ -32,23 +34,24 @@ class QualitySpec(Spec):
     """Share of rows that repeat another row of the day in every input. Absent: 0.2."""
 
     volume: Share = 0.3
-    """The least number of rows, as a share of the median of the days before. Absent: 0.3."""
+    """The least number of rows, as a share of the median of the last 28 sound days. Absent: 0.3."""
 
     labels: Share = 0.5
     """Share of labels that no model or none of the task's types could mean, or that contradict one another for the
     same request. Absent: 0.5."""
 
     surprise: Annotated[float, Field(gt=0)] = 0.25
-    """How far the share of the label (binary) or its mean in standard deviations (regression) or any class's share
-    may lie from what the champion predicts for the same rows: labels that were flipped. Absent: 0.25."""
+    """How far the share of the label (binary) or its mean in standard deviations (regression) or any class's share may
+    lie from what the champion predicts for the same rows, where labels do not follow its order; twice as far where they
+    do. Labels that run against its order are never believed: they were flipped. Absent: 0.25."""
 
     stuck: Share = 0.5
-    """The greatest rise of the share of one single value in a numeric column above the reference: a stuck sensor.
-    Absent: 0.5."""
+    """The greatest rise of the share of one single value in a numeric column above the reference's and that of each of
+    the last 28 sound days: a stuck sensor. Absent: 0.5."""
 
     shift: Annotated[float, Field(gt=0)] = 3.0
-    """How far a numeric column's daily median may lie from the last 28 days' median, in standard deviations of the
-    reference: a changed unit. Absent: 3."""
+    """How far a numeric column's daily median may lie from that of the last 28 sound days, in standard deviations of the
+    reference, where four fifths of its values lie beyond four fifths of each of those days: a changed unit. Absent: 3."""
 
     freshness: Duration = 172_800.0
     """How old the newest labelled day may be before its owner is told. Absent: 2d, beyond the label delay."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -41,6 +41,8 @@ class Finished:
     snapshot: str
     code: str
     parameters: dict[str, Any]
+    bound: dict[str, Any] = field(default_factory=dict)
+    """What a retraining adds to the lineage: its recipe, its data's end, and the trial and rows it was proven on."""
 
 
 def publish(store: Store, intent: Intent, done: Finished) -> tuple[str, str]:
@@ -58,7 +60,12 @@ def publish(store: Store, intent: Intent, done: Finished) -> tuple[str, str]:
         "features.json": {"function": project.features.function, "schema": done.schema.model_dump(mode="json")},
         "golden.json": _golden(intent, done, model),
         "metrics.json": {"figure": metric(project.task), **done.metrics},
-        "reference.json": reference.describe(done.features, predict.outputs(model, done.matrix), done.labels),
+        "reference.json": reference.describe(
+            done.frame.select(list(features.before(project.data))),
+            done.features,
+            predict.outputs(model, done.matrix),
+            done.labels,
+        ),
         "lineage.json": trail,
     }
     important = card.importance(model, list(done.schema.names))
@@ -85,6 +92,7 @@ def lineage(intent: Intent, done: Finished) -> dict[str, Any]:
         "workers": intent.project.training.workers,
         "threads": intent.project.training.threads,
         "versions": versions(),
+        **done.bound,
     }
 
 
