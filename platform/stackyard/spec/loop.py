@@ -50,8 +50,9 @@ class QualitySpec(Spec):
     the last 28 sound days: a stuck sensor. Absent: 0.5."""
 
     shift: Annotated[float, Field(gt=0)] = 3.0
-    """How far a numeric column's daily median may lie from that of the last 28 sound days, in standard deviations of the
-    reference, where four fifths of its values lie beyond four fifths of each of those days: a changed unit. Absent: 3."""
+    """How far a numeric column's daily median may lie from that of the last 28 sound days, in the reference's standard
+    deviations, where four fifths of its values lie beyond four fifths of each of those days: a changed unit.
+    Absent: 3."""
 
     freshness: Duration = 172_800.0
     """How old the newest labelled day may be before its owner is told. Absent: 2d, beyond the label delay."""
