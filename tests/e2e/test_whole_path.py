@@ -211,6 +211,45 @@ def _is(process: psutil.Process, victim: str) -> bool:
     return named and (victim != "serving" or "stackyard.serving.cluster" in command)
 
 
+@contextlib.contextmanager
+def _away(checkout: Checkout, up: dict[str, Any], what: str) -> Iterator[None]:
+    """The folder `what` is elsewhere, or the process `what` stands still, until the block ends."""
+    state = checkout.folder / ".stackyard" / "local"
+    if what in ("store", "db"):
+        (state / what).rename(state / f"{what}-away")
+        try:
+            yield
+        finally:
+            made = state / what  # whoever found none may have begun another
+            if made.exists():
+                shutil.rmtree(made)
+            (state / f"{what}-away").rename(made)
+        return
+    stopped = [process for process in checkout.processes(up["stack_id"]) if _is(process, what)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(8, id="seconds"), pytest.param(60, id="a-minute", marks=pytest.mark.lifecycle)]
+)
+@pytest.mark.parametrize("what", ["store", "db", "mlflow", "controller"])
+def test_every_request_is_answered_while_something_behind_the_replicas_is_away(
+    checkout: Checkout, up: dict[str, Any], what: str, seconds: int
+) -> None:
+    """The data plane fails static: store, database, registry and controller are not on the request path."""
+    champion = checkout.status()["champion"]["champion"]
+    with Load(checkout) as load, _away(checkout, up, what):
+        time.sleep(seconds)
+    assert (load.codes.get(200, 0) > 50, load.failed) == (True, 0), load.codes
+    until(lambda: _recovered(checkout, champion), f"health after {what} was away")
+
+
 def test_after_a_kill_of_everything_at_once_the_next_up_converges(checkout: Checkout, up: dict[str, Any]) -> None:
     champion = checkout.status()["champion"]["champion"]
     for process in checkout.processes(up["stack_id"]):

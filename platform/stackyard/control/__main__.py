@@ -29,8 +29,8 @@ from stackyard.store.documents import public_text
 from stackyard.store.keys import ensure_signing_key, read_private
 from stackyard.store.objects import Store
 
-PERIOD = 1.0
-"""Seconds between looks at the world."""
+PERIOD, REPLAYED_PERIOD = 1.0, 0.1
+"""Seconds between looks at the world; time that is only played does not wait for them."""
 
 log = structlog.get_logger()
 
@@ -69,6 +69,7 @@ def main(path: str) -> int:
         alerts=alerts,
     )
     log.info("started", stack=settings.stack, model=settings.model)
+    period = PERIOD if settings.clock is None else REPLAYED_PERIOD
     while not stop.is_set():
         try:
             reconciler.step()
@@ -79,7 +80,7 @@ def main(path: str) -> int:
                 news = True
             if news:
                 log.exception("step failed", error=str(error))
-        stop.wait(PERIOD)
+        stop.wait(period)
     worker.stop()
     alerts.close()
     projector.stop()
