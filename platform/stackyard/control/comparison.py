@@ -1,116 +1,132 @@
-"""How much better one model is than another on the rows that both answered, and how sure that is.
+"""Is the candidate as good as the champion, overall and in every slice, or does chance explain the difference?
 
-The AUC has a closed form; any other figure is resampled. Differences are oriented: more is better, also for losses.
+Both answer the same rows, so what makes a row hard cancels out: rows are resampled in pairs.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from stackyard.control.figures import ALL, oriented, paired_bootstrap, statistic
-from stackyard.spec.metrics import metric
+from stackyard.control.checks import Check
+from stackyard.control.figures import ALL, RESAMPLES, oriented, paired_bootstrap, statistic
+from stackyard.control.proof import HoldoutTable
+from stackyard.spec.loop import GatesSpec, MonitoringSpec
+from stackyard.spec.metrics import metric, more_is_better
 from stackyard.spec.models import TaskSpec
 
-RESAMPLES = 200
-"""Enough for a standard error: its own error is then 5 % (Efron and Tibshirani 1993, section 6.4)."""
+LEAST_RESAMPLES = 0.9
+"""Share of resamples that must give the figure for an interval to be believed."""
+_Judged = tuple[str, str, dict[str, Any]]
+"""Column, value and figures of a slice with enough rows."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Challenger minus champion, more is better. NaN where the rows cannot give the figure."""
+def margin(
+    spec: GatesSpec, task: TaskSpec, table: HoldoutTable, rng: np.random.Generator, figures: dict[str, Any]
+) -> Check:
+    """Whether the candidate is superior or not inferior, by the lower end of the paired bootstrap interval.
 
-    value: float
-    error: float
-    """Standard error of `value`."""
-    rows: int
-
-    @property
-    def known(self) -> bool:
-        return math.isfinite(self.value) and math.isfinite(self.error)
-
-    def above(self, limit: float) -> float:
-        """By how many standard errors the difference is above `limit`."""
-        if self.error > 0:
-            return (self.value - limit) / self.error
-        return math.copysign(math.inf, self.value - limit) if self.value != limit else 0.0
-
-
-def paired(
-    task: TaskSpec, labels: np.ndarray, champion: np.ndarray, challenger: np.ndarray, rng: np.random.Generator
-) -> Difference:
-    """Of the deciding metric on the same rows. `labels` [rows]; outputs [rows] or [rows, outputs]."""
-    name, rows = metric(task), len(labels)
-    if rows < 2:
-        return Difference(math.nan, math.nan, rows)
-    mine, theirs = _wide(challenger), _wide(champion)
-    if name == "auc":
-        return _of_areas(labels.astype(bool), mine[:, 0], theirs[:, 0])
-    first, second = (statistic(task, name, labels, outputs) for outputs in (mine, theirs))
-    draws = paired_bootstrap(first, second, rows, rng, resamples=RESAMPLES)
-    error = float(np.std(draws, ddof=1)) if len(draws) > RESAMPLES // 2 else math.nan
-    return Difference(oriented(name, first(ALL) - second(ALL)), error, rows)
+    `table` holds rows that are new to both; the interval goes into `figures`.
+    """
+    name = metric(task)
+    assert table.champion is not None
+    mine, theirs = (statistic(task, name, table.labels, outputs) for outputs in (table.candidate, table.champion))
+    difference = oriented(name, mine(ALL) - theirs(ALL))
+    draws = _draws(task, table, rng)
+    limit = 0.0 if spec.require == "superior" else -spec.margin
+    if not math.isfinite(difference) or len(draws) < LEAST_RESAMPLES * RESAMPLES:
+        return Check("margin", False, None, limit, f"these rows cannot give the {name}: one class is (nearly) alone")
+    low, high = (float(np.quantile(draws, share)) for share in (1 - spec.confidence, spec.confidence))
+    figures["difference"] = {"value": difference, "low": low, "high": high, "confidence": spec.confidence}
+    needs = "above 0 (superior)" if spec.require == "superior" else f"above {limit:g} (not inferior)"
+    told = f"{name} {mine(ALL):.4f} against {theirs(ALL):.4f}, better by {difference:+.4f}"
+    told += f"; the lower end at {spec.confidence:.0%} is {low:+.4f} and must be {needs}"
+    return Check("margin", low > limit, low, limit, told)
 
 
-def apart(
+def slices(
+    spec: GatesSpec,
+    monitoring: MonitoringSpec,
     task: TaskSpec,
-    champion: tuple[np.ndarray, np.ndarray],
-    challenger: tuple[np.ndarray, np.ndarray],
+    table: HoldoutTable,
     rng: np.random.Generator,
-) -> Difference:
-    """Of the deciding metric, each arm on (labels, outputs) of its own rows; `rows` are those of the smaller."""
-    name, found = metric(task), []
-    for labels, outputs in (challenger, champion):
-        found.append(_alone(task, name, labels, _wide(outputs), rng))
-    (mine, variance), (theirs, other) = found
-    rows = min(len(challenger[0]), len(champion[0]))
-    return Difference(oriented(name, mine - theirs), math.sqrt(variance + other), rows)
+    figures: dict[str, Any],
+) -> Iterator[Check]:
+    """The worst slice against the champion, and the gap between the slices of one column."""
+    name = metric(task)
+    shown: dict[str, dict[str, Any]] = {}
+    for column, values in table.slices.items():
+        shown[column] = {str(value): _slice(task, name, table, values == value) for value in sorted(set(values))}
+    figures["slices"] = shown
+    judged = [
+        (column, value, found)
+        for column, entries in shown.items()
+        for value, found in entries.items()
+        if found["rows"] >= monitoring.slice_rows and found["difference"] is not None
+    ]
+    for _, _, found in judged:
+        found["judged"] = True
+    if not shown:
+        return
+    if not judged:
+        yield Check("worst slice", None, None, -spec.slice_drop, f"no slice has {monitoring.slice_rows} rows")
+        return
+    yield _worst(spec, task, table, judged, rng)
+    for column in shown:
+        own = [(found["candidate"], value) for at, value, found in judged if at == column]
+        if len(own) > 1:
+            (low, worst_value), (high, best_value) = min(own), max(own)
+            passed = None if spec.slice_gap is None else high - low <= spec.slice_gap
+            told = f"{name} of {column}: {low:.4f} for {worst_value}, {high:.4f} for {best_value}"
+            yield Check(f"gap of {column}", passed, high - low, spec.slice_gap, told)
 
 
-def _alone(
-    task: TaskSpec, name: str, labels: np.ndarray, outputs: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float]:
-    """The figure and the variance of its estimate."""
-    rows = len(labels)
-    if rows < 2:
-        return math.nan, math.nan
-    if name == "auc":
-        truth = labels.astype(bool)
-        positives, negatives = _placements(truth, outputs[:, 0])
-        return float(np.mean(positives)) if len(positives) else math.nan, _variance(positives, negatives)
-    figure = statistic(task, name, labels, outputs)
-    draws = np.array([figure(rng.integers(0, rows, rows)) for _ in range(RESAMPLES)])
-    return figure(ALL), float(np.nanvar(draws, ddof=1))
+def _worst(
+    spec: GatesSpec, task: TaskSpec, table: HoldoutTable, judged: list[_Judged], rng: np.random.Generator
+) -> Check:
+    """A slice fails when it lost more than it may and that is no chance: the upper end of its interval is below 0.
+
+    The confidence is shared out over all judged slices (Bonferroni): with twenty of them one looks bad by chance.
+    """
+    name, share = metric(task), 1 - (1 - spec.confidence) / len(judged)
+    ordered = sorted(judged, key=lambda one: one[2]["difference"])
+    told = "{} {} ({rows} rows) differs most from the champion: {difference:+.4f} " + name
+    for column, value, found in ordered:
+        if found["difference"] >= -spec.slice_drop:
+            break
+        part = table.rows(table.slices[column] == value)
+        found["high"] = float(np.quantile(_draws(task, part, rng), share))
+        if found["high"] < 0:
+            reason = f"{told.format(column, value, **found)}, and more than chance explains"
+            return Check("worst slice", False, found["difference"], -spec.slice_drop, reason)
+    column, value, worst = ordered[0]
+    reason = told.format(column, value, **worst)
+    reason += "" if worst["difference"] >= -spec.slice_drop else ", which chance explains"
+    return Check("worst slice", True, worst["difference"], -spec.slice_drop, reason)
 
 
-def _of_areas(truth: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> Difference:
-    """DeLong, DeLong and Clarke-Pearson (1988), by the ranks of Sun and Xu (2014)."""
-    first, second = _placements(truth, mine), _placements(truth, theirs)
-    value = float(np.mean(first[0] - second[0])) if len(first[0]) else math.nan
-    return Difference(value, math.sqrt(_variance(first[0] - second[0], first[1] - second[1])), len(truth))
+def _draws(task: TaskSpec, table: HoldoutTable, rng: np.random.Generator) -> np.ndarray:
+    """Differences of the deciding metric over resamples, more is better."""
+    assert table.champion is not None
+    name = metric(task)
+    pair = [statistic(task, name, table.labels, outputs) for outputs in (table.candidate, table.champion)]
+    draws = paired_bootstrap(pair[0], pair[1], len(table.labels), rng)
+    return draws if more_is_better(name) else -draws
 
 
-def _placements(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each positive the share of negatives below it, for each negative that of positives above it; ties half."""
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return np.empty(0), np.empty(0)
-    ranks = rankdata(scores)
-    return (
-        (ranks[truth] - rankdata(scores[truth])) / negative,
-        1 - (ranks[~truth] - rankdata(scores[~truth])) / positive,
-    )
-
-
-def _variance(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """Of the mean of placements; NaN with fewer than two rows of either class."""
-    if min(len(positives), len(negatives)) < 2:
-        return math.nan
-    return float(np.var(positives, ddof=1) / len(positives) + np.var(negatives, ddof=1) / len(negatives))
-
-
-def _wide(outputs: np.ndarray) -> np.ndarray:
-    return outputs.reshape(-1, 1) if outputs.ndim == 1 else outputs
+def _slice(task: TaskSpec, name: str, table: HoldoutTable, chosen: np.ndarray) -> dict[str, Any]:
+    part = table.rows(chosen)
+    assert part.champion is not None
+    mine, theirs = (statistic(task, name, part.labels, outputs)(ALL) for outputs in (part.candidate, part.champion))
+    difference = oriented(name, mine - theirs)
+    known = math.isfinite(difference)
+    return {
+        "rows": len(part.labels),
+        "candidate": mine if known else None,
+        "champion": theirs if known else None,
+        "difference": difference if known else None,
+        "judged": False,
+    }

@@ -75,8 +75,8 @@ def _binary(name: str, labels: np.ndarray, scores: np.ndarray) -> Statistic:
     if name == "auc":
         return _auc(labels, scores)
     if name == "log_loss":
-        chance = np.clip(np.where(labels == 1, scores, 1 - scores), 1e-15, 1)
-        return _mean(-np.log(chance))
+        kept = np.clip(scores, 1e-15, 1 - 1e-15)
+        return _mean(-np.log(np.where(labels == 1, kept, 1 - kept)))
     if name == "accuracy":
         return _mean(((scores >= 0.5) == labels).astype(np.float64))
     weights = _SHARES[name]

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 
 from stackyard.control.checks import Check
-from stackyard.control.figures import ALL, RESAMPLES, calibration_error, oriented, paired_bootstrap, statistic
+from stackyard.control.comparison import margin, slices
+from stackyard.control.figures import ALL, calibration_error, statistic
 from stackyard.control.proof import CandidateFacts, HoldoutTable
 from stackyard.spec.loop import GatesSpec, MonitoringSpec
 from stackyard.spec.metrics import METRICS, metric, more_is_better
 from stackyard.spec.models import TaskSpec
 
 KIND, VERSION = "gate-report", 1
-LEAST_RESAMPLES = 0.9
-"""Share of resamples that must give the figure for an interval to be believed."""
 
 
 @dataclass(frozen=True)
@@ -104,81 +103,14 @@ def _compared(
     if not enough:
         return
     figures["champion"] = _figures(task, table.labels, table.champion)
-    yield _margin(spec, task, table, rng, figures)
-    yield from _slices(spec, monitoring, task, table, figures)
-    if facts.backtest:
+    yield margin(spec, task, table, rng, figures)
+    yield from slices(spec, monitoring, task, table, rng, figures)
+    if spec.backtest and not facts.backtest:
+        yield Check("backtest", False, None, -spec.margin, "no earlier span was long enough to try the recipe on")
+    elif facts.backtest:
         mean = float(np.mean(facts.backtest))
         told = f"over {len(facts.backtest)} earlier spans the recipe differs by {mean:+.4f} on average"
         yield Check("backtest", mean >= -spec.margin, mean, -spec.margin, told)
-
-
-def _margin(
-    spec: GatesSpec, task: TaskSpec, table: HoldoutTable, rng: np.random.Generator, figures: dict[str, Any]
-) -> Check:
-    name = metric(task)
-    assert table.champion is not None
-    mine, theirs = (statistic(task, name, table.labels, outputs) for outputs in (table.candidate, table.champion))
-    difference = oriented(name, mine(ALL) - theirs(ALL))
-    draws = paired_bootstrap(mine, theirs, len(table.labels), rng)
-    draws = draws if more_is_better(name) else -draws
-    limit = 0.0 if spec.require == "superior" else -spec.margin
-    if not math.isfinite(difference) or len(draws) < LEAST_RESAMPLES * RESAMPLES:
-        return Check("margin", False, None, limit, f"these rows cannot give the {name}: one class is (nearly) alone")
-    low, high = (float(np.quantile(draws, share)) for share in (1 - spec.confidence, spec.confidence))
-    figures["difference"] = {"value": difference, "low": low, "high": high, "confidence": spec.confidence}
-    needs = "above 0 (superior)" if spec.require == "superior" else f"above {limit:g} (not inferior)"
-    told = f"{name} {mine(ALL):.4f} against {theirs(ALL):.4f}, better by {difference:+.4f}"
-    told += f"; the lower end at {spec.confidence:.0%} is {low:+.4f} and must be {needs}"
-    return Check("margin", low > limit, low, limit, told)
-
-
-def _slices(
-    spec: GatesSpec, monitoring: MonitoringSpec, task: TaskSpec, table: HoldoutTable, figures: dict[str, Any]
-) -> Iterator[Check]:
-    """The worst slice against the champion, and the gap between the slices of one column."""
-    name = metric(task)
-    shown: dict[str, dict[str, Any]] = {}
-    for column, values in table.slices.items():
-        shown[column] = {str(value): _slice(task, name, table, values == value) for value in sorted(set(values))}
-    figures["slices"] = shown
-    judged = [
-        (column, value, found)
-        for column, entries in shown.items()
-        for value, found in entries.items()
-        if found["rows"] >= monitoring.slice_rows and found["difference"] is not None
-    ]
-    for _, _, found in judged:
-        found["judged"] = True
-    if not shown:
-        return
-    if not judged:
-        yield Check("worst slice", None, None, -spec.slice_drop, f"no slice has {monitoring.slice_rows} rows")
-        return
-    column, value, worst = min(judged, key=lambda one: one[2]["difference"])
-    told = f"{column} {value} ({worst['rows']} rows) differs most from the champion: {worst['difference']:+.4f} {name}"
-    yield Check("worst slice", worst["difference"] >= -spec.slice_drop, worst["difference"], -spec.slice_drop, told)
-    for column in shown:
-        own = [(found["candidate"], value) for at, value, found in judged if at == column]
-        if len(own) > 1:
-            (low, worst_value), (high, best_value) = min(own), max(own)
-            passed = None if spec.slice_gap is None else high - low <= spec.slice_gap
-            told = f"{name} of {column}: {low:.4f} for {worst_value}, {high:.4f} for {best_value}"
-            yield Check(f"gap of {column}", passed, high - low, spec.slice_gap, told)
-
-
-def _slice(task: TaskSpec, name: str, table: HoldoutTable, chosen: np.ndarray) -> dict[str, Any]:
-    part = table.rows(chosen)
-    assert part.champion is not None
-    mine, theirs = (statistic(task, name, part.labels, outputs)(ALL) for outputs in (part.candidate, part.champion))
-    difference = oriented(name, mine - theirs)
-    known = math.isfinite(difference)
-    return {
-        "rows": len(part.labels),
-        "candidate": mine if known else None,
-        "champion": theirs if known else None,
-        "difference": difference if known else None,
-        "judged": False,
-    }
 
 
 def _floors(

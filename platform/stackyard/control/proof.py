@@ -83,7 +83,7 @@ class CandidateFacts:
             size=facts["size"],
             seconds_per_row=facts["seconds_per_row"],
             parity=facts["parity"],
-            backtest=tuple(span["difference"] for span in facts["backtest"]),
+            backtest=tuple(span["difference"] for span in facts["backtest"] if span["difference"] is not None),
             kpi=(facts["kpi"]["candidate"], facts["kpi"]["champion"]),
             refit=facts["refit"],
             problem=facts["champion_problem"],
