@@ -16,6 +16,12 @@ PYTHON = "    python: source:read\n    secrets: [HISTORIAN_PASSWORD]\n"
 SITE = 'categories: [north, "no", south]'
 TYPE = "  type: binary\n"
 
+
+def _with(section: str) -> list[tuple[str, str]]:
+    """The edit that adds a section of the closed loop."""
+    return [("serving:\n", f"{section}\nserving:\n")]
+
+
 # word id: (codes, edits of project.yaml, edits of the stack's file)
 BROKEN = {
     "unknown-field": (["unknown-field"], [("  rounds: 100", "  round: 100")], []),
@@ -123,6 +129,65 @@ BROKEN = {
         [(PYTHON, "    csv: https://reader:hunter2@archive/\n")],
         [],
     ),
+    "floor-of-another-task": (
+        ["floor-metric", "floor-metric"],
+        _with("monitoring:\n  floors: {rmse: 3}\ngates:\n  floors: {acuracy: 0.8}"),
+        [],
+    ),
+    "drift-windows": (["drift-windows"], _with("monitoring:\n  drift: {windows: [3, 2]}"), []),
+    "part-of-a-day": (["whole-days"], _with("monitoring:\n  window: 36h"), []),
+    "short-holdout": (["holdout-day"], _with("gates:\n  holdout: 12h"), []),
+    "slices": (
+        ["loop-column", "loop-column-known", "listed-twice"],
+        _with("monitoring:\n  slices: [sight, failed, site, site]"),
+        [],
+    ),
+    "key": (["loop-column-known"], _with("rollout:\n  key: failed"), []),
+    "cron": (["cron"], _with('retraining:\n  triggers:\n    schedule: {cron: "0 24 * * MON"}'), []),
+    "cron-of-no-day": (["cron"], _with('retraining:\n  triggers:\n    schedule: {cron: "0 4 30 2 *"}'), []),
+    "time-zone": (
+        ["time-zone", "time-zone"],
+        _with(
+            "retraining:\n  timezone: Europe/Zurich2\n  triggers:\n"
+            '    schedule: {cron: "0 4 * * *", timezone: Mars/Olympus}'
+        ),
+        [],
+    ),
+    "quiet-hours": (["quiet-hours"], _with("retraining:\n  quiet_hours: 22:00-22:00"), []),
+    "shift-unseen": (
+        ["shift-unseen"],
+        _with("retraining:\n  triggers: {drift: false}\n  window: {kind: since_shift}"),
+        [],
+    ),
+    "short-training-window": (["window-span"], _with("retraining:\n  window: {kind: sliding, span: 1h}"), []),
+    "budget-without-price": (["budget-price"], _with("retraining:\n  budget: {money: 100}"), []),
+    "stages": (
+        ["stage-time", "stage-shares", "stage-order"],
+        _with(
+            "rollout:\n  stages:\n  - {kind: canary, share: 0.5, time: 3d, deadline: 2d}\n"
+            "  - {kind: canary, share: 0.05}\n  - {kind: shadow}"
+        ),
+        [],
+    ),
+    "challenger-without-time": (["no-time"], _with("rollout:\n  timeout: 0s"), []),
+    "alerts": (
+        ["listed-twice", "alert-secret"],
+        _with("alerts:\n  owners: {data: [MAIL_URL, MAIL_URL], model: [HOOK]}\n  webhooks: {chat: HOOK}"),
+        [],
+    ),
+    "approvals": (
+        ["approvals", "approver-key"],
+        [],
+        [
+            (
+                "target: local\n",
+                "target: local\napprovals:\n  required: 3\n  approvers:\n"
+                + "".join(f"    {name}: {'A' * 43}=\n" for name in ("ada", "emmy")),
+            )
+        ],
+    ),
+    "kpi-missing": (["function-missing"], _with("monitoring:\n  kpi: features:value"), []),
+    "kpi-arguments": (["function-arguments"], _with("monitoring:\n  kpi: source:read"), []),
     "secret-for-its-name": (["pattern"], [("[HISTORIAN_PASSWORD]", "[hunter2]")], []),
 }
 

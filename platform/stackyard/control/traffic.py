@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from scipy.stats import binom, norm
 
-from stackyard.control.stage_checks import CONFIDENCE, LEAST_ROWS, SLOW, growth
+from stackyard.control.stage_checks import CONFIDENCE, LEAST_ROWS, growth
 from stackyard.monitoring import sequential
 from stackyard.spec.loop import MonitoringSpec, RolloutSpec, StageSpec
 

@@ -11,23 +11,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stackyard.spec.findings import Finding
 from stackyard.spec.models import PythonSourceSpec
 from stackyard.spec.problems import Keys, nearest
-from stackyard.spec.rules import Finding
 
 _LONGEST = 4 << 20
 
 
 def findings(folder: Path, sections: Mapping[str, Any]) -> Iterator[Finding]:
     """What is wrong with the functions that the sections name."""
-    features, data = sections.get("features"), sections.get("data")
+    features, data, monitoring = (sections.get(name) for name in ("features", "data", "monitoring"))
     if features is not None:
-        yield from _finding(folder, ("features", "function"), features.function)
+        yield from _finding(folder, ("features", "function"), features.function, 1)
     if data is not None and isinstance(data.source, PythonSourceSpec):
-        yield from _finding(folder, ("data", "source", "python"), data.source.python)
+        yield from _finding(folder, ("data", "source", "python"), data.source.python, 2)
+    if monitoring is not None and monitoring.kpi is not None:
+        yield from _finding(folder, ("monitoring", "kpi"), monitoring.kpi, 1)
 
 
-def _finding(folder: Path, keys: Keys, path: str) -> Iterator[Finding]:
+def _finding(folder: Path, keys: Keys, path: str, arguments: int) -> Iterator[Finding]:
     module, _, name = path.partition(":")
     file = _file(folder, module)
     if file is None:
@@ -51,6 +53,19 @@ def _finding(folder: Path, keys: Keys, path: str) -> Iterator[Finding]:
         near = nearest(name, sorted(names))
         rule = f"there is no such function in {file.name}"
         yield Finding("function-missing", keys, rule, "write it, or name another", path, near and f"{module}:{near}")
+    for each in tree.body:
+        if isinstance(each, ast.FunctionDef) and each.name == name and not _takes(each.args, arguments):
+            given = "one argument" if arguments == 1 else f"{arguments} arguments"
+            rule = f"{file.name}:{each.lineno} cannot be called with {given}"
+            yield Finding("function-arguments", keys, rule, f"make it take {given}, or name another", path)
+
+
+def _takes(taken: ast.arguments, count: int) -> bool:
+    """Whether a function of these arguments can be called with so many, by place."""
+    places = [*taken.posonlyargs, *taken.args]
+    demanded = len(places) - len(taken.defaults)
+    named = any(default is None for default in taken.kw_defaults)
+    return demanded <= count and (len(places) >= count or taken.vararg is not None) and not named
 
 
 def _file(folder: Path, module: str) -> Path | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from stackyard.spec import parameters
+from stackyard.spec import loop_rules, parameters
+from stackyard.spec.findings import Finding
 from stackyard.spec.metrics import METRICS
 from stackyard.spec.models import ColumnSpec, DataSpec, ServingSpec, TaskSpec, TrainingSpec
 from stackyard.spec.problems import Keys, nearest
@@ -28,21 +28,8 @@ OBJECT_STORES: Final = ("s3", "gs", "az")
 _LABELS = {"binary": ("boolean", "integer"), "multiclass": ("string", "integer"), "regression": ("float", "integer")}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A broken rule. `keys` is the place to blame, `instead` the one if `keys` was left to its default."""
-
-    code: str
-    keys: Keys
-    rule: str
-    remedy: str
-    value: Any = None
-    suggestion: str | None = None
-    instead: Keys | None = None
-
-
 def findings(sections: Mapping[str, Any]) -> Iterator[Finding]:
-    """Every broken rule among the sections given: any of task, data, training, serving and target."""
+    """Every broken rule among the sections given: any of the project's, and target."""
     for rule, needs in _RULES:
         if all(name in sections for name in needs):
             yield from rule(**{name: sections[name] for name in needs})
@@ -234,5 +221,6 @@ _ALL: tuple[Callable[..., Iterator[Finding]], ...] = (
     body_fits_the_proxy,
     serving_has_time,
     replicas_fit_this_machine,
+    *loop_rules.ALL,
 )
 _RULES: Final = tuple((rule, tuple(inspect.signature(rule).parameters)) for rule in _ALL)

@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackyard.spec import functions, layers, leaks, rules, wording
+from stackyard.spec import functions, layers, leaks, loop_rules, rules, wording
+from stackyard.spec.findings import Finding
 from stackyard.spec.models import EnvironmentSpec, ProjectSpec, Spec
 from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, SpecError, nearest, shown_value
 from stackyard.spec.reader import Document, read
-from stackyard.spec.rules import Finding
 
 PROJECT_FILE = "project.yaml"
 _INCOMPLETE = frozenset({"missing", "no-value", "source"})
@@ -74,6 +74,8 @@ def load(stack_file: Path) -> StackSpec:
     environment, folder, project, origins = None, None, None, {}
     if isinstance(document.tree, dict):
         environment = _checked(EnvironmentSpec, document.tree, document.origin, found)
+        if environment is not None:
+            found += [_told(each, document) for each in loop_rules.of_environment(environment)]
         folder = _project_folder(document, found)
     if folder is not None:
         project_document = read(folder / PROJECT_FILE)
@@ -114,6 +116,13 @@ def _problem(finding: Finding, origins: Mapping[Keys, Origin]) -> Problem:
     keys = finding.keys if finding.keys in origins or finding.instead is None else finding.instead
     value = None if finding.value is None else shown_value(finding.value)
     origin = layers.origin(origins, keys)
+    return Problem(finding.code, origin, finding.rule, finding.remedy, value, finding.suggestion)
+
+
+def _told(finding: Finding, document: Document) -> Problem:
+    """A finding about the stack's own file."""
+    value = None if finding.value is None else shown_value(finding.value)
+    origin = document.origin(finding.keys)
     return Problem(finding.code, origin, finding.rule, finding.remedy, value, finding.suggestion)
 
 
