@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stackyard.cli import observe, status
+from stackyard.cli import loop, observe, status
 from stackyard.cli.stack import StackCard
 
 HEALTHY: dict[str, Any] = {
@@ -95,3 +95,85 @@ def test_a_store_that_is_away_is_told_and_not_made_anew(tmp_path: Path) -> None:
     assert observe.champion(card) == {"error": f"the artifact store {away} is away"}
     assert observe.progress(card, "m-0001") == {"state": "unknown"}
     assert not away.exists()
+
+
+LOOP: dict[str, Any] = {
+    "pulse": {"at": "2013-05-01T00:00:00+00:00", "settled": True, "why": "all is well"},
+    "verdicts": {
+        "performance": {"state": "alarm", "reason": "auc 0.66 is below 0.68", "since": "2013-04-20T00:00:00+00:00"},
+        "drift": {"state": "not_enough_data", "reason": "120 of 500 rows", "since": None},
+        "slices": [
+            {"column": "carrier", "value": "DL", "state": "alarm", "reason": "auc 0.55"},
+            {"column": "carrier", "value": "OO", "state": "not_enough_data", "reason": "32 rows"},
+        ],
+        "quality": [{"day": "2013-04-30", "findings": [{"code": "stuck", "reason": "temp is 20.0 in all rows"}]}],
+        "quarantined": ["2013-04-30"],
+        "labelled_until": "2013-04-30",
+    },
+    "stage": {
+        "key": "5@2013-05-01T00:00:00+00:00",
+        "action": "hold",
+        "reason": "46 of 100 requests",
+        "until": "2013-05-04T00:00:00+00:00",
+        "checks": [{"name": "errors", "passed": None, "value": 0.0, "limit": 0.05, "reason": "not settled"}],
+    },
+    "alerts": {
+        "open": {"d": {"what": "distance drifts", "since": "2013-04-20T00:00:00+00:00", "todo": "look at it"}},
+        "failures": {"TEAM": {"why": "ConnectError"}},
+    },
+}
+ROLLING = {
+    **HEALTHY["champion"],
+    "number": 5,
+    "stage": "canary",
+    "step": 1,
+    "candidate": "m-6",
+    "arms": [{"share": 0.05}],
+}
+DECIDED = [{"topic": "training", "kind": "Wait", "reason": "cooldown until 2013-05-03", "since": "t", "last_seen": "t"}]
+
+
+def test_the_loop_shows_verdicts_quarantine_rollout_retraining_and_alerts() -> None:
+    found = loop.facts(LOOP, ROLLING, DECIDED)
+    assert found is not None
+    console = Console(record=True, width=200)
+    console.print(loop.render(found))
+    page = console.export_text()
+    for said in (
+        "auc 0.66 is below 0.68",
+        "ALARM",
+        "120 of 500 rows",
+        "carrier DL",
+        "1 of 2 are not judged",
+        "2013-04-30  temp is 20.0 in all rows",
+        "m-6 as canary 5%, stage 2",
+        "46 of 100 requests (until 2013-05-04T00:00:00+00:00)",
+        "open   errors: not settled",
+        "cooldown until 2013-05-03",
+        "distance drifts, since 2013-04-20T00:00; look at it",
+    ):
+        assert said in page
+    assert loop.problems(found) == [{"what": "TEAM takes no messages: ConnectError", "log": ""}]
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {},
+        {"verdicts": None},
+        {"verdicts": []},
+        {"verdicts": {"quality": [None], "slices": [None], "drift": 3}, "alerts": 1},
+    ],
+    ids=["nothing", "null", "a list", "of other types"],
+)
+def test_a_loop_that_noted_little_or_nonsense_is_shown_all_the_same(notes: dict[str, Any]) -> None:
+    found = loop.facts(notes, None, [])
+    Console(quiet=True).print("" if found is None else loop.render(found))
+    assert loop.problems(found) == []
+
+
+def test_a_stage_that_was_judged_for_another_release_is_not_shown() -> None:
+    found = loop.facts({**LOOP, "stage": {**LOOP["stage"], "key": "4@t"}}, ROLLING, [])
+    assert found is not None
+    assert found["rollout"]["waits_for"] == ""

@@ -126,11 +126,10 @@ def find(past: Past, name: str) -> Version:
     """The one version that `name` means. Raises Failure (usage) when there is none, or more than one."""
     wanted = name.strip().lower()
     number = wanted.removeprefix("v")
+    found: list[Version] = []
     if number.isdecimal() and len(number) <= 9:
         found = [version for version in past.versions if version.number == int(number)]
-    elif len(wanted) < SHORTEST:
-        found = []
-    else:
+    if not found and len(wanted) >= SHORTEST:
         found = [version for version in past.versions if any(each.startswith(wanted) for each in _names(version))]
     if len(found) == 1:
         return found[0]
