@@ -106,7 +106,7 @@ def stack(tmp_path: Path) -> Callable[..., StackSpec]:
         (checkout / "Pulumi.yaml").write_text("name: stackyard\n")
         wanted = f", secrets: [{', '.join(secrets)}]" if secrets else ""
         (checkout / "examples/toy/project.yaml").write_text(PROJECT.format(name=name, most=most, secrets=wanted) + loop)
-        (checkout / "examples/toy/rows.py").write_text("def rows(): ...\ndef features(): ...\n")
+        (checkout / "examples/toy/rows.py").write_text("def rows(start, end): ...\ndef features(frame): ...\n")
         (checkout / "stacks/local.yaml").write_text(f"project: ../examples/toy\ntarget: local\n{store}")
         return load(checkout / "stacks/local.yaml")
 

@@ -72,13 +72,13 @@ MODULES = {
     "imported": ("from shapes import build", None),
     "imported-as": ("import shapes as build", None),
     "imported-all": ("from shapes import *", None),
-    "in-a-branch": ("try:\n    import x\nexcept ImportError:\n    def build(): ...", None),
-    "asynchronous": ("async def build(): ...", None),
+    "in-a-branch": ("try:\n    import x\nexcept ImportError:\n    def build(frame): ...", None),
+    "asynchronous": ("async def build(frame): ...", None),
     "annotated": ("build: object = print", None),
     "absent": ("def other(): ...", "function-missing"),
-    "nested": ("def other():\n    def build(): ...", "function-missing"),
+    "nested": ("def other():\n    def build(frame): ...", "function-missing"),
     "broken": ("def build(:", "module-syntax"),
-    "nul": ("def build(): ...\0", "module-syntax"),
+    "nul": ("def build(frame): ...\0", "module-syntax"),
 }
 
 
@@ -105,8 +105,8 @@ def test_a_project_folder_with_an_impossible_name_is_missing(named, checkout):
 
 def test_a_module_may_lie_in_a_folder_but_not_outside(tmp_path):
     (tmp_path / "project" / "deep").mkdir(parents=True)
-    (tmp_path / "project" / "deep" / "shapes.py").write_text("def build(): ...\n")
-    (tmp_path / "outside.py").write_text("def build(): ...\n")
+    (tmp_path / "project" / "deep" / "shapes.py").write_text("def build(frame): ...\n")
+    (tmp_path / "outside.py").write_text("def build(frame): ...\n")
     (tmp_path / "project" / "linked.py").symlink_to(tmp_path / "outside.py")
     codes = {
         path: [each.code for each in findings(tmp_path / "project", {"features": FeaturesSpec(function=path)})]

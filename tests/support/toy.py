@@ -125,6 +125,6 @@ def toy_checkout(folder: Path) -> Path:
     for name in ("metrics", "mlflow"):
         (folder / f"infra/{name}.txt").write_text("first")
     (folder / "examples/toy/project.yaml").write_text(PROJECT)
-    (folder / "examples/toy/rows.py").write_text("def rows(): ...\ndef features(): ...\n")
+    (folder / "examples/toy/rows.py").write_text("def rows(start, end): ...\ndef features(frame): ...\n")
     (folder / "stacks/local.yaml").write_text("project: ../examples/toy\ntarget: local\n")
     return folder

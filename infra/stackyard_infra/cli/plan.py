@@ -1,4 +1,4 @@
-"""`stackyard plan`: is the spec sound, is the data, what will run, and will it fit this machine."""
+"""`stackyard plan`: is the spec sound, is the data, what will run, will it fit this machine, can a rollout conclude."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from stackyard.spec import SpecError, StackSpec, find_stack, load
 from stackyard_infra import capacity
+from stackyard_infra.cli import stages
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.provider import tagged
 
@@ -40,12 +41,15 @@ def plan(
     except SpecError as error:
         _end(str(error), INVALID_SPEC)
     facts = facts_of(spec, this_machine(spec.checkout, Places.of(spec).stack_id))
+    facts["rollout"] = stages.forecast(spec)
     if not as_json:
         _show(facts)
     if data:
         facts["data"] = _data(spec, stack, as_json=as_json)
     if as_json:
         print(json.dumps(facts, indent=2))
+    if slow := stages.refusals(spec, facts["rollout"]):
+        _end("\n".join(map(str, slow)), INVALID_SPEC)
     if facts["shortages"]:
         _end("stackyard: it will not fit. " + "\n".join(facts["shortages"]), FAILED)
     if data and facts["data"] is None:
@@ -120,6 +124,7 @@ def _show(facts: dict[str, Any]) -> None:
         f"{machine['disk_available'] / capacity.GIB:.0f} GiB disk free",
         soft_wrap=True,
     )
+    stages.show(console, facts["rollout"])
 
 
 def _end(sentence: str, code: int) -> NoReturn:
