@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -154,6 +155,12 @@ class Runs:
         while found := left():
             assert time.monotonic() < end, found
             time.sleep(0.05)
+
+
+@pytest.fixture
+def toy_project() -> dict[str, Any]:
+    """The toy's project.yaml, to be changed at will."""
+    return copy.deepcopy(PROJECT)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ next one picks up what is there.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,16 @@ def freeze(
     *,
     window: WindowSpec | None = None,
     parent: str | None = None,
+    exclude: Collection[dt.date] = (),
 ) -> Snapshot:
     """Read, check and freeze a window (None: the spec's own); `parent` is the digest of the snapshot it follows.
+
+    Rows of the days (UTC) in `exclude` are left out before anything is checked: they may break every rule.
 
     Raises DataError, with every violation, before anything is written. Repeating it, also after being killed at any
     moment, gives the same digest and a whole snapshot.
     """
-    frame = sources.read(project.data, project_folder, window)
+    frame = _without(sources.read(project.data, project_folder, window), project.data, exclude)
     found = checks.violations(frame, project.data)
     if found:
         told = "\n".join(f"  {violation}" for violation in found)
@@ -73,6 +77,8 @@ def freeze(
             "code": code.publish(store, project_folder),
             "files": parts,
         }
+        if exclude:
+            facts["exclude"] = sorted({day.isoformat() for day in exclude})
         raw = canonical(facts)
         digest = sha256(raw)
         for part in parts:
@@ -107,6 +113,18 @@ def listing(store: Store) -> list[Snapshot]:
             except DataError as error:
                 _log.warning("left out: %s", error)
     return sorted(found, key=lambda snapshot: (snapshot.manifest["time"]["last"], snapshot.digest))
+
+
+def _without(frame: pl.DataFrame, data: DataSpec, days: Collection[dt.date]) -> pl.DataFrame:
+    """The rows of other days. Raises DataError when none is left."""
+    kind = frame.schema.get(data.time)
+    if not days or not isinstance(kind, pl.Datetime) or kind.time_zone is None:
+        return frame  # a time of another type is for the checks to tell
+    day = pl.col(data.time).dt.convert_time_zone("UTC").dt.date()
+    left = frame.filter(~day.is_in(sorted(days)) | day.is_null())
+    if left.height == 0:
+        raise DataError(f"data.source: no rows are left without the {len(days)} days that are excluded")
+    return left
 
 
 def _facts(frame: pl.DataFrame, project: ProjectSpec, window: WindowSpec) -> dict[str, Any]:
@@ -153,3 +171,8 @@ def _time(frame: pl.DataFrame, data: DataSpec) -> dict[str, str]:
     ends = [frame[data.time].min(), frame[data.time].max()]
     first, last = pl.Series(ends, dtype=DTYPES["datetime"]).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_list()
     return {"column": data.time, "first": first, "last": last}
+
+
+def day_after(last: dt.datetime) -> dt.date:
+    """The day after the one (UTC) of the last row: what a model that learnt up to it has not seen."""
+    return last.astimezone(dt.UTC).date() + dt.timedelta(days=1)

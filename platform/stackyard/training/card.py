@@ -12,6 +12,7 @@ _HOW = (
     "A trial learned from the oldest rows and was measured on rows newer than all it had seen. "
     "The model in this bundle is the same recipe, fitted again on all rows, the newest included."
 )
+_TRIAL = "This is a trial: it learned from the oldest rows and was measured on rows newer than all it had seen."
 
 
 def importance(model: xgboost.Booster, names: list[str]) -> list[tuple[str, float, int]]:
@@ -44,7 +45,7 @@ def write(
             "",
             "## How good it is",
             "",
-            _HOW,
+            _TRIAL if lineage.get("stage") == "trial" else _HOW,
             "",
             *_metrics_table(metrics),
             "",

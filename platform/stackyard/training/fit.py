@@ -30,7 +30,8 @@ class Job:
     store: str
     run_id: str
     recipe: str
-    stages: tuple[Stage, Stage]
+    stages: tuple[Stage, ...]
+    """Trial and final; the trial alone where it is not fitted again."""
     cut: tuple[int, int]
     """Ends of the training and of the validation rows."""
     workers: int
@@ -48,7 +49,7 @@ class Matrices:
 
 
 def fit(job: Job, matrices: Matrices, folder: Path) -> None:
-    """Run both stages on the cluster this process is connected to; the models are the stages' last checkpoints.
+    """Run the stages on the cluster this process is connected to; the models are the stages' last checkpoints.
 
     Raises FitError when workers fail more than `job.max_failures` times.
     """
@@ -100,14 +101,16 @@ def work(config: dict[str, Any]) -> None:
     rank, workers, job = context.get_world_rank(), context.get_world_size(), config["job"]
     trial, final, labels = ray.get(config["matrices"])
     worker = _Worker(job, rank)
-    first, second = job.stages
+    first, *second = job.stages
     begin, end = job.cut
     share = [deal(part, rank, workers) for part in (trial[:begin], labels[:begin], trial[begin:end], labels[begin:end])]
-    ended = worker.grow(first, Rows((share[0], share[1]), (share[2], share[3])))
-    worker.grow(
-        replace(second, rounds=chosen_rounds(first, ended)),
-        Rows((deal(final, rank, workers), deal(labels, rank, workers)), None),
-    )
+    watched = (share[2], share[3]) if end > begin else None
+    ended = worker.grow(first, Rows((share[0], share[1]), watched))
+    for stage in second:
+        worker.grow(
+            replace(stage, rounds=chosen_rounds(first, ended)),
+            Rows((deal(final, rank, workers), deal(labels, rank, workers)), None),
+        )
 
 
 def chosen_rounds(trial: Stage, ended: Checkpoint) -> int:

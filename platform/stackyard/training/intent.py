@@ -5,11 +5,12 @@ The intent is written once per decision; trying it again is the same run, which 
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from stackyard.spec import plain
 from stackyard.spec.models import ProjectSpec, WindowSpec
@@ -64,6 +65,18 @@ class Intent(BaseModel):
     """The loopback address of this run's cluster, 127.0.0.N, N above 1 and its own."""
     window: WindowSpec | None = None
     """The rows to learn from. Absent: the window of the spec."""
+    exclude: tuple[dt.date, ...] = ()
+    """Days (UTC) whose rows are neither learnt from nor held out: quarantined ones."""
+    holdout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds: the newest span of rows, held out to prove the recipe on. Absent: a first model, with nobody to beat."""
+    champion: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the bundle to beat on the rows held out."""
+    refit: bool = True
+    """Whether the recipe is fitted again on every row, the rows held out included; else the trial is the bundle."""
+    slices: tuple[str, ...] = ()
+    """Columns that stand beside the answers on held-out rows, for figures by their values."""
+    backtest: Annotated[int, Field(ge=0, le=24)] = 0
+    """Earlier spans as long as the hold-out on which the recipe is tried, too."""
     facts: Facts = Facts()
     """Provenance."""
 
@@ -88,6 +101,8 @@ def conclude(store: Store, run_id: str, status: str, reason: str, **figures: Any
     """Write the one result of a run, create-only; returns the one that stands."""
     found = {"kind": "run-result", "version": RESULT_VERSION, "run_id": run_id, "status": status, "reason": reason}
     blank = {"bundle": None, "snapshot": None, "model_digest": None, "metrics": {}, "seconds": None}
+    blank |= {"trial": None, "window": None, "data_end": None, "holdout": None, "candidate": None}
+    blank |= {"cpu_hours": 0.0, "gpu_hours": 0.0}
     document = {**found, **blank, **figures}
     store.create(layout.run(run_id, "result.json"), canonical(document))
     return result(store, run_id) or document

@@ -15,6 +15,7 @@ import xgboost
 from stackyard.spec.metrics import metric
 from stackyard.spec.models import ProjectSpec, SplitSpec, TaskSpec
 from stackyard.spec.parameters import OBJECTIVES, refusal
+from stackyard.store.documents import digest_of
 
 PATIENCE = "early_stopping_rounds"
 """Not a parameter of the booster but of its training: rounds without improvement on the validation rows."""
@@ -56,6 +57,13 @@ def parameters(project: ProjectSpec) -> dict[str, Any]:
         told["num_class"] = len(task.classes or ())
     _try(told, task, list(given))
     return told
+
+
+def digest(project: ProjectSpec, told: dict[str, Any], code: str, versions: dict[str, str]) -> str:
+    """The recipe's digest: all that decides a model but its rows. Trial and refitted bundle carry the same one."""
+    training = project.training
+    decides = [project.task.model_dump(mode="json"), told, patience(project), training.rounds, training.seed]
+    return digest_of([*decides, training.workers, training.checkpoint_every, code, versions])
 
 
 def patience(project: ProjectSpec) -> int | None:
@@ -105,6 +113,23 @@ def boundaries(times: np.ndarray, split: SplitSpec) -> tuple[int, int]:
     if not 0 < cuts[0] < cuts[1] < rows:
         raise RecipeError(f"training.split: {rows} rows are too few to train, validate and test on")
     return cuts[0], cuts[1]
+
+
+def held_out(times: np.ndarray, start: np.datetime64, split: SplitSpec, patience: int | None) -> tuple[int, int]:
+    """Ends of the training and of the validation rows where those from `start` on are held out.
+
+    `times` [rows] ascend. Without `patience` nothing is validated on and both are the same; else the newest share of
+    the rest is. Raises RecipeError if a part is empty.
+    """
+    end = int(np.searchsorted(times, start, side="left"))
+    if not 0 < end < len(times):
+        raise RecipeError(f"gates.holdout: {end} of {len(times)} rows are older than the hold-out ({start}): too few")
+    if patience is None:
+        return end, end
+    begin = int(np.searchsorted(times, times[max(end - max(round(end * split.validation), 1), 0)], side="left"))
+    if begin == 0:
+        raise RecipeError(f"training.split: {end} rows before the hold-out are too few to train and validate on")
+    return begin, end
 
 
 def _try(told: dict[str, Any], task: TaskSpec, given: list[str]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from stackyard.store import layout
 from stackyard.store.objects import Store
 from stackyard.training import intent as intents
-from stackyard.training import keeper
+from stackyard.training import keeper, spending
 from stackyard.training.intent import Intent
 
 SUCCEEDED, FAILED, UNREADABLE, KILLED = 0, 1, 2, 5
@@ -71,7 +71,8 @@ def _attempt(path: Path, intent: Intent, store: Store) -> int:
         _end(process, folder)
         reason = f"not finished within training.deadline ({intent.project.training.deadline:g} s)"
         seconds = intent.project.training.deadline
-        return _show(intents.conclude(store, intent.run_id, "failed", reason, seconds=seconds))
+        cost = spending.hours(intent.project.training, seconds)
+        return _show(intents.conclude(store, intent.run_id, "failed", reason, seconds=seconds, **cost))
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the clean-up below is not to be interrupted
