@@ -95,6 +95,28 @@ def labels_import(
 
 
 @app.command()
+def replay(
+    stack: StackOption = "replay",
+    until: Annotated[
+        str | None, typer.Option(help="The day to stop before: 2013-07-01. Absent: the data's end.")
+    ] = None,
+    days: Annotated[int | None, typer.Option(help="Stop after so many more days.", min=0)] = None,
+    sample: Annotated[float, typer.Option(help="Share of each day's rows, chosen by hash.", min=1e-6, max=1.0)] = 1.0,
+    report: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default=".stackyard/STACK/replay/report.html")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Live through the days after the first model's data: rows as requests, truths later, the loop at work.
+
+    It may be ended at any moment and goes on from there. The last line is one JSON object.
+    """
+    from stackyard.cli import replay as verb
+
+    verb.run(stack, until=until, days=days, sample=sample, report=report, as_json=as_json)
+
+
+@app.command()
 def history(stack: StackOption = "local", as_json: JsonOption = False) -> None:
     """Every model that was made and every Release, with reasons."""
     from stackyard.cli import history as verb
