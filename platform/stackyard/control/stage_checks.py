@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackyard.control import comparison
+from stackyard.control import differences
 from stackyard.control.checks import Check
 from stackyard.control.stage_facts import StageEvidence, StageSeen
 from stackyard.data.sketches import Sketch
@@ -184,7 +184,7 @@ def _paired(seen: Judging) -> Check:
     rows = 0 if paired is None else len(paired.labels)
     if paired is None or rows < LEAST_ROWS:
         return Check("metric", None, None, limit, f"{rows} rows are labelled, {seen.monitoring.rows} are asked for")
-    found = comparison.paired(seen.task, paired.labels, paired.champion, paired.challenger, seen.rng)
+    found = differences.paired(seen.task, paired.labels, paired.champion, paired.challenger, seen.rng)
     if not found.known:
         return Check("metric", None, None, limit, f"{rows} labelled rows cannot give the {name}")
     told = f"{name} is better by {found.value:+.4f} (standard error {found.error:.4f}) on {rows} labelled rows"
@@ -215,7 +215,7 @@ def _metric(seen: Judging, margin: float) -> Check:
     if a.labels is None or b.labels is None or a.answers is None or b.answers is None or fewest < LEAST_ROWS:
         told = f"{fewest} rows of an arm are labelled, {LEAST_ROWS} are asked for"
         return Check("metric", None, None, -margin, told)
-    found = comparison.apart(seen.task, (a.labels, a.answers), (b.labels, b.answers), seen.rng)
+    found = differences.apart(seen.task, (a.labels, a.answers), (b.labels, b.answers), seen.rng)
     if not found.known:
         return Check("metric", None, None, -margin, "the labelled rows cannot give the metric")
     told = f"{metric(seen.task)} is better by {found.value:+.4f} (standard error {found.error:.4f})"
