@@ -109,6 +109,26 @@ def test_direct_and_blue_green_are_lists_of_stages(tmp_path: Path, stages: Any, 
     assert yard.story()[1 : 1 + len(story)] == story
 
 
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [pytest.param("stop", "rolled_back", id="disappoints"), pytest.param("advance", None, id="stands")],
+)
+def test_a_promotion_is_watched_and_taken_back_when_the_former_champion_proves_better(
+    tmp_path: Path, verdict: str, outcome: str | None
+) -> None:
+    def judged(question: Any) -> dict[str, Any]:
+        return {"action": verdict if question.get("watch") else "advance", "reason": "0.02 AUC", "checks": []}
+
+    yard = Yard(tmp_path, rollout=RolloutSpec(stages=(), watch=86_400.0))
+    loop = yard.controller(stage=judged)
+    yard.settle(loop)
+    yard.days(loop, 2)
+    first, watched, last = yard.chain()[:3]
+    assert (watched.stage, watched.outcome, watched.arms[0].bundle) == ("watch", "promoted", first.champion)
+    assert (last.stage, last.outcome, last.arms) == ("live", outcome, ())
+    assert last.champion == (first.champion if outcome else watched.champion)
+
+
 def test_a_person_takes_a_promotion_back_and_gets_the_warm_champion_before(tmp_path: Path) -> None:
     yard = Yard(tmp_path, rollout=RolloutSpec(stages=()))
     loop = yard.controller()

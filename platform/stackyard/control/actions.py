@@ -42,6 +42,7 @@ class Publish:
     step: int | None = None
     """Index of the rollout's stage; with it goes `arm`."""
     arm: str | None = None
+    """The challenger's bundle; without a stage it is the former champion, which is a shadow for a while."""
     candidate: str | None = None
     outcome: Literal["promoted", "stopped", "expired", "rolled_back"] | None = None
     warm: tuple[str, ...] = ()

@@ -15,7 +15,9 @@ State = Literal[
 Ended = dict[str, ReleaseSeen]
 """Run id to the newest Release that says what became of its candidate."""
 
-BROUGHT_NOTHING: frozenset[State] = frozenset({"refused", "stopped", "expired", "rejected", "superseded"})
+BROUGHT_NOTHING: frozenset[State] = frozenset(
+    {"refused", "stopped", "expired", "rolled_back", "rejected", "superseded"}
+)
 OPEN: frozenset[State] = frozenset({"ungated", "ready", "rolling"})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stackyard.control.actions import Action, Ask, Publish, Wait
@@ -31,7 +32,9 @@ def decide(world: World, now: dt.datetime, loop: Loop) -> list[Action]:
     if rolling is not None:
         return [*actions, *_stage(world, now, loop, rolling, live)]
     ready = [each for each in found if each.state == "ready"]
-    return [*actions, _begin(world, loop, ready[-1])] if ready else actions
+    if ready:
+        return [*actions, _begin(world, loop, ready[-1])]
+    return [*actions, *(_watch(world, now, live) if live.stage == "watch" else [])]
 
 
 def _taken_back(world: World, found: list[Candidate], live: ReleaseSeen) -> Action | None:
@@ -110,20 +113,44 @@ def _stage(world: World, now: dt.datetime, loop: Loop, rolling: Candidate, live:
         return [_promotion(world, loop, rolling, f"a person: {world.wishes.promote[run.run_id]}")]
     if step >= len(loop.rollout.stages) or live.arm != rolling.bundle:
         return [_end(world, rolling, "expired", "the spec's stages changed while it was rolled out")]
+    subject = f"stage {step + 1} of version {run.number}"
+    asked, verdict = _question(world, now, live, subject, {"step": step})
+    return asked if verdict is None else [*asked, _judged(world, loop, rolling, live, verdict)]
+
+
+def _watch(world: World, now: dt.datetime, live: ReleaseSeen) -> list[Action]:
+    """The former champion beside the new one: it returns when its answers prove better."""
+    asked, verdict = _question(world, now, live, "the watch over the promotion", {"watch": True})
+    if verdict is None:
+        return asked
+    reason, former = str(verdict["reason"]), live.arm or ""
+    match verdict["action"]:
+        case "stop":
+            taken = f"the former champion returns: {reason}"
+            end = Publish(world.release + 1, former, taken, candidate=live.candidate, outcome="rolled_back")
+            return [*asked, replace(end, warm=(live.champion,))]
+        case "advance" | "expire":
+            return [*asked, Publish(world.release + 1, live.champion, f"the promotion stands: {reason}")]
+        case _:
+            return [*asked, Wait(f"the promotion is watched: {reason}", _until(verdict))]
+
+
+def _question(
+    world: World, now: dt.datetime, live: ReleaseSeen, subject: str, arguments: Mapping[str, Any]
+) -> tuple[list[Action], Mapping[str, Any] | None]:
+    """What is to be asked or awaited about the arms of the newest Release, and the verdict that is fresh enough."""
     mine = world.stage if world.stage is not None and world.stage.key.startswith(f"{live.number}@") else None
     age = dt.timedelta.max if mine is None else now - dt.datetime.fromisoformat(mine.key.partition("@")[2])
     actions: list[Action] = []
     if age >= AGAIN and (mine is None or mine.failure is None):
-        question = {"release": live.number, "step": step, "now": now.isoformat()}
-        actions.append(
-            Ask("stage", f"{live.number}@{now.isoformat()}", f"stage {step + 1} of version {run.number}", question)
-        )
+        question = {"release": live.number, "now": now.isoformat(), **arguments}
+        actions.append(Ask("stage", f"{live.number}@{now.isoformat()}", f"{subject} is to be judged", question))
     if mine is not None and mine.body is not None and age < FRESH:
-        return [*actions, _judged(world, loop, rolling, live, mine.body)]
+        return actions, mine.body
     if not actions:
-        text = f"stage {step + 1} of version {run.number} is being judged"
+        text = f"{subject} is being judged"
         actions.append(Wait(text if mine is None else mine.failure or text, pending=mine is None or not mine.failure))
-    return actions
+    return actions, None
 
 
 def _judged(world: World, loop: Loop, rolling: Candidate, live: ReleaseSeen, verdict: Mapping[str, Any]) -> Action:
@@ -138,11 +165,13 @@ def _judged(world: World, loop: Loop, rolling: Candidate, live: ReleaseSeen, ver
         case "advance":
             return _promotion(world, loop, rolling, reason)
         case _:
-            until = verdict.get("until")
-            return Wait(
-                f"version {rolling.run.number}, stage {step + 1} of {len(loop.rollout.stages)}: {reason}",
-                dt.datetime.fromisoformat(until) if until else None,
-            )
+            held = f"version {rolling.run.number}, stage {step + 1} of {len(loop.rollout.stages)}: {reason}"
+            return Wait(held, _until(verdict))
+
+
+def _until(verdict: Mapping[str, Any]) -> dt.datetime | None:
+    until = verdict.get("until")
+    return dt.datetime.fromisoformat(until) if until else None
 
 
 def _promotion(world: World, loop: Loop, candidate: Candidate, why: str) -> Action:
@@ -156,6 +185,7 @@ def _promotion(world: World, loop: Loop, candidate: Candidate, why: str) -> Acti
         world.release + 1,
         candidate.bundle,
         f"version {run.number} is promoted: {why}",
+        arm=world.champion if loop.rollout.watch else None,
         candidate=run.run_id,
         outcome="promoted",
         warm=(world.champion,) if world.champion else (),

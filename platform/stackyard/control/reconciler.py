@@ -26,6 +26,7 @@ from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
 from stackyard.control.telling import Telling
 from stackyard.monitoring.senders import Alerts
+from stackyard.spec.loop import StageSpec
 from stackyard.store import audit, bundles, layout, releases
 from stackyard.store.documents import canonical, public_text
 from stackyard.store.keys import ensure_signing_key
@@ -227,14 +228,15 @@ class Reconciler:
             now, what, action.reason, f"release:{action.number}", facts, "a person" if action.wish else "controller"
         )
         hit("release-audited")
-        arms = () if action.arm is None else (self._arm(action.arm, action.step or 0),)
+        arms = () if action.arm is None else (self._arm(action.arm, action.step),)
+        stage = arms[0].kind if action.step is not None and arms else "watch" if arms else "live"
         release = releases.Release(
             model=model,
             number=action.number,
             champion=action.bundle,
             arms=arms,
             warm=action.warm or (newest.warm if newest and newest.champion == action.bundle else ()),
-            stage=arms[0].kind if arms else "live",
+            stage=stage,
             step=action.step,
             candidate=action.candidate,
             outcome=action.outcome,
@@ -248,10 +250,10 @@ class Reconciler:
             log.info("released", number=release.number, bundle=release.champion, stage=release.stage)
         hit("release-published")
 
-    def _arm(self, bundle: str, step: int) -> releases.Arm:
+    def _arm(self, bundle: str, step: int | None) -> releases.Arm:
         assert self._observer.loop is not None
         rollout = self._observer.loop.rollout
-        stage = rollout.stages[step]
+        stage = StageSpec(kind="shadow") if step is None else rollout.stages[step]
         return releases.Arm(
             bundle=bundle,
             kind=stage.kind,

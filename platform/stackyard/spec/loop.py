@@ -314,6 +314,10 @@ class RolloutSpec(Spec):
     )
     """The steps, in order; none at all is a direct switch. Absent: shadow, then canary 5 %, 25 %, 50 %."""
 
+    watch: Duration | None = None
+    """How long after a promotion the former champion goes on as a shadow; where its answers prove better, it is
+    taken back by itself. Absent: not at all, and the canary's guards are the last."""
+
     key: Column | None = None
     """The column whose value keeps a caller on one arm. Absent: the request id."""
 

@@ -66,8 +66,8 @@ class Release(BaseModel):
     """Challengers; at most one, today."""
     warm: tuple[Digest, ...] = ()
     """Bundles that replicas keep loaded, so that a rollback is a pointer swap."""
-    stage: Literal["live", "shadow", "canary"] = "live"
-    """How far the rollout is."""
+    stage: Literal["live", "shadow", "canary", "watch"] = "live"
+    """How far the rollout is; `watch`: promoted, with the former champion as a shadow."""
     step: int | None = None
     """Index of the rollout's stage in the spec, from 0; none while there is no rollout."""
     candidate: str | None = None
