@@ -84,6 +84,11 @@ def test_projecting_twice_shows_one_run_and_one_version_with_the_champion(server
     (version,) = client.search_model_versions("name = 'deliveries'")
     assert client.get_model_version_by_alias("deliveries", "champion").version == version.version
     assert version.tags["bundle"] == RESULT["bundle"]
+    told = {RESULT["bundle"]: {"gate": "passed"}, "f" * 64: {"gate": "refused"}}
+    for aliases in ({"champion": RESULT["bundle"], "challenger": RESULT["bundle"]}, {"challenger": None}):
+        assert mlflow_projection.follow(server, "deliveries", aliases, told)
+    (version,) = client.search_model_versions("name = 'deliveries'")
+    assert (list(client.get_registered_model("deliveries").aliases), version.tags["gate"]) == (["champion"], "passed")
     failed = {
         **RESULT,
         "run_id": "deliveries-2",

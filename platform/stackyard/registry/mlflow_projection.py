@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 ALIAS = "champion"
@@ -53,6 +54,52 @@ def project(
         _log.warning("MLflow does not show run %s: %s", result.get("run_id"), str(error).splitlines()[:1])
         return False
     return True
+
+
+def follow(
+    tracking_uri: str, model: str, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]]
+) -> bool:
+    """Point each alias at the version of its bundle, or at none, and tag the versions of bundles.
+
+    `aliases`: alias to digest or None; `tags`: digest to tags. A bundle that MLflow does not show yet is passed over.
+    Returns whether it was done; it never raises.
+    """
+    try:
+        client = _client(tracking_uri)
+        versions = {version.tags.get(BUNDLE_TAG): version for version in _versions(client, model)}
+        for bundle, told in tags.items():
+            if (version := versions.get(bundle)) is None:
+                continue
+            for name, value in told.items():
+                if version.tags.get(name) != value:
+                    client.set_model_version_tag(model, version.version, name, value)
+        if versions:
+            _point(client, model, {name: versions.get(bundle) for name, bundle in aliases.items()})
+    except Exception as error:  # noqa: BLE001  whatever a projection meets, it must not hurt what it shows
+        _log.warning("MLflow does not follow the releases of %s: %s", model, str(error).splitlines()[:1])
+        return False
+    return True
+
+
+def _point(client: MlflowClient, model: str, wanted: Mapping[str, ModelVersion | None]) -> None:
+    held = client.get_registered_model(model).aliases
+    for alias, version in wanted.items():
+        if version is None:
+            if alias in held:
+                client.delete_registered_model_alias(model, alias)
+        elif str(held.get(alias)) != str(version.version):
+            client.set_registered_model_alias(model, alias, str(version.version))
+
+
+def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
+    """Every version of `model`, from all pages."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{model}'", page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def _client(tracking_uri: str) -> MlflowClient:
@@ -108,7 +155,7 @@ def _version(client: MlflowClient, name: str, run: Run, result: Mapping[str, Any
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     bundle = str(result["bundle"])
-    for version in client.search_model_versions(f"name = '{name}'"):
+    for version in _versions(client, name):
         if version.tags.get(BUNDLE_TAG) == bundle:
             return str(version.version)
     made = client.create_model_version(
