@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import played
 import pytest
-import yard as played
-from yard import PlayedRuns, Yard, quiet, refused
+from played import PlayedRuns, Yard, quiet, refused
 
 from stackyard.control import failpoints, reconciler
 from stackyard.control.actions import StartRun
