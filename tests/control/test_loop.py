@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import played
 import pytest
-from played import PlayedRuns, Yard, quiet, refused
 
+import played
+from played import PlayedRuns, Yard, quiet, refused
 from stackyard.control import failpoints, reconciler
 from stackyard.control.actions import StartRun
 from stackyard.control.candidates import candidates
@@ -119,7 +119,7 @@ def test_a_promotion_is_watched_and_taken_back_when_the_former_champion_proves_b
     def judged(question: Any) -> dict[str, Any]:
         return {"action": verdict if question.get("watch") else "advance", "reason": "0.02 AUC", "checks": []}
 
-    yard = Yard(tmp_path, rollout=RolloutSpec(stages=(), watch=86_400.0))
+    yard = Yard(tmp_path, rollout=RolloutSpec.model_validate({"stages": (), "watch": "1d"}))
     loop = yard.controller(stage=judged)
     yard.settle(loop)
     yard.days(loop, 2)
