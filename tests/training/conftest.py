@@ -60,8 +60,8 @@ class Runs:
         """The run's own short folder: socket paths end at 107 bytes."""
         return Path(f"/tmp/sy-test-{os.getpid()}/{run_id}")
 
-    def intent(self, run_id: str, spec: ProjectSpec) -> Path:
-        """The intent of a run, on disk."""
+    def intent(self, run_id: str, spec: ProjectSpec, **fields: Any) -> Path:
+        """The intent of a run, on disk; `fields` are more of it."""
         number = self._addresses.setdefault(run_id, 100 + len(self._addresses))
         path = self.folder / f"{run_id}.json"
         path.write_text(
@@ -75,15 +75,16 @@ class Runs:
                     "runtime": str(self.runtime(run_id)),
                     "node_address": f"127.0.0.{number}",
                     "facts": {"commit": "c0ffee", "dirty": False, "lock": "l" * 64, "plan": "p" * 64},
+                    **fields,
                 }
             )
         )
         return path
 
-    def start(self, run_id: str, spec: ProjectSpec) -> subprocess.Popen[str]:
+    def start(self, run_id: str, spec: ProjectSpec, **fields: Any) -> subprocess.Popen[str]:
         """Start a run as the controller does."""
         return subprocess.Popen(
-            [sys.executable, "-m", "stackyard.training.run", str(self.intent(run_id, spec))],
+            [sys.executable, "-m", "stackyard.training.run", str(self.intent(run_id, spec, **fields))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -88,6 +88,34 @@ def test_the_intent_of_a_finished_run_is_answered_at_once(runs: Any, undisturbed
     assert (process.returncode, output.count("\n")) == (0, 1)
 
 
+@pytest.mark.lifecycle
+def test_a_retraining_that_is_killed_in_trial_and_final_ends_in_the_same_candidate(
+    runs: Any, undisturbed: tuple[int, str]
+) -> None:
+    if undisturbed[0] > 1:
+        pytest.skip("one worker shows it")
+    champion, spec = runs.result(undisturbed[1])["bundle"], runs.project(workers=1)
+    asked = {"holdout": 14 * 86_400, "champion": champion, "slices": ["carrier"]}
+    calm = runs.start("again-calm", spec, **asked)
+    output, _ = calm.communicate(timeout=180)
+    assert calm.returncode == 0, output
+    for stage in ("trial", "final"):
+        process = runs.start("again-rough", spec, **asked)
+        _written(runs, "again-rough", process, stage)
+        process.kill()
+        process.communicate(timeout=60)
+        runs.wait_until_gone(lambda: runs.left_behind("again-rough"))
+    process = runs.start("again-rough", spec, **asked)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    smooth, rough = (runs.result(name) for name in ("again-calm", "again-rough"))
+    assert rough["model_digest"] == smooth["model_digest"]
+    digests = [bundles.manifest(runs.store, found["trial"])["model_digest"] for found in (smooth, rough)]
+    assert digests[0] == digests[1]
+    assert rough["holdout"] == smooth["holdout"]
+    assert rough["cpu_hours"] > 0
+
+
 def test_no_grpc_port_of_a_runs_cluster_answers_without_its_token(runs: Any) -> None:
     """Earns: that a local user cannot run code through a training cluster, asked port by port while it trains."""
     process = _running(runs, "asked", runs.project(workers=1, rounds=20_000))
@@ -116,6 +144,11 @@ _INTERRUPTIONS = {
 def _running(runs: Any, run_id: str, spec: Any) -> Any:
     """A process of the run that has just written a checkpoint."""
     process = runs.start(run_id, spec)
-    before = set(runs.checkpoints(run_id))
-    runs.wait_for(lambda: set(runs.checkpoints(run_id)) - before, process)
+    _written(runs, run_id, process)
     return process
+
+
+def _written(runs: Any, run_id: str, process: Any, stage: str = "") -> None:
+    """Wait until a checkpoint of `stage` is there that was not before."""
+    prefix, before = layout.run(run_id, f"checkpoints/{stage}"), set(runs.checkpoints(run_id))
+    runs.wait_for(lambda: {key for key in runs.checkpoints(run_id) if key.startswith(prefix)} - before, process)
