@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stackyard.data.day_facts import DayFacts
 from stackyard.monitoring import join
 from stackyard.monitoring.days import DaySummary
 from stackyard.monitoring.join import Joined
@@ -36,6 +37,8 @@ class DayEvidence:
     day: dt.date
     summaries: tuple[DaySummary, ...]
     """One for each bundle and arm that answered, the champion's first; one without rows when nobody did."""
+    facts: DayFacts
+    """What the rules about quality look at."""
     troubles: dict[str, str]
     """What could not be made, by what was tried: an unreadable file's key, `features`, `kpi`."""
     digest: str
@@ -44,7 +47,8 @@ class DayEvidence:
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
         summaries = [summary.model_dump(mode="json") for summary in self.summaries]
-        return {"day": self.day.isoformat(), "summaries": summaries, "troubles": self.troubles}
+        facts = self.facts.model_dump(mode="json")
+        return {"day": self.day.isoformat(), "summaries": summaries, "facts": facts, "troubles": self.troubles}
 
 
 @dataclass
@@ -112,9 +116,10 @@ class Evidence:
             if (found["kind"], found["version"]) != (KIND, VERSION):
                 return None
             summaries = tuple(DaySummary.model_validate_json(json.dumps(each)) for each in found["summaries"])
+            facts = DayFacts.model_validate_json(json.dumps(found["facts"]))
         except (KeyError, TypeError, ValueError):  # absent, or cut off by a loss of power
             return None
-        return DayEvidence(day, summaries, found["troubles"], name)
+        return DayEvidence(day, summaries, facts, found["troubles"], name)
 
     def _made(self, day: dt.date, name: str, joined: Joined, yardstick: Yardstick) -> DayEvidence:
         keys = {*joined.listing.predictions, *joined.listing.labels}
@@ -122,7 +127,8 @@ class Evidence:
         for batch in join.batches(self._files, joined, yardstick.columns):
             making.add(batch)
         troubles = {key: why for key, why in self._files.unreadable.items() if key in keys}
-        return DayEvidence(day, making.summaries(), troubles | making.troubles, name)
+        summaries = making.summaries()
+        return DayEvidence(day, summaries, making.facts(), troubles | making.troubles, name)
 
 
 def _known(newest: dt.datetime | None, now: dt.datetime) -> bool:

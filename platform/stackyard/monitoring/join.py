@@ -110,18 +110,18 @@ def join(files: Files, found: Listing, task: TaskSpec, delay: float, now: dt.dat
     table, cut_rows = _rows(files, found, now)
     kept = table.sort("key", "time", "tie", descending=[False, True, True]).unique("key", keep="first")
     about, cut_labels = _labels(files, found, kept["about"], now)
-    valid = about.filter(_valid(task))
-    newest = valid.sort("about", "received", "label", descending=[False, True, True]).unique("about", keep="first")
+    sound = about.filter(valid(task))
+    newest = sound.sort("about", "received", "label", descending=[False, True, True]).unique("about", keep="first")
     whole = kept.join(newest, on="about", how="left").sort("file", "place")
-    replaced = valid.join(newest.select("about", stands="label"), on="about")
+    replaced = sound.join(newest.select("about", stands="label"), on="about")
     differ = int((replaced["label"] != replaced["stands"]).sum())
     known = pl.col("time") + pl.duration(microseconds=round(delay * 1e6))
     times = [time for time in (whole["time"].max(), newest["received"].max()) if isinstance(time, dt.datetime)]
     counts = Counts(
         duplicates=table.height - kept.height,
         conflicts=differ,
-        repeated=valid.height - newest.height - differ,
-        wrong=about.height - valid.height,
+        repeated=sound.height - newest.height - differ,
+        wrong=about.height - sound.height,
         late=whole.select((pl.col("received") > known).sum()).item() or 0,
         unknown=_unknown(files, found, kept["about"], now),
     )
@@ -182,14 +182,14 @@ def _labels(files: Files, found: Listing, about: pl.Series, now: dt.datetime) ->
     wanted = about.unique().to_frame()
     parts, cut = [], False
     for key in found.labels:
-        mine = _hashed(files.labelled(key)).join(wanted, on="about", how="semi")
+        mine = hashed(files.labelled(key)).join(wanted, on="about", how="semi")
         parts.append(mine.filter(pl.col("received") <= now))
         cut |= mine.select((pl.col("received") > now).any()).item()
     return pl.concat([pl.DataFrame(schema=_TRUTH), *parts]), cut
 
 
 def _unknown(files: Files, found: Listing, about: pl.Series, now: dt.datetime) -> int:
-    parts = [_hashed(files.labelled(key)).filter(pl.col("received") <= now) for key in found.arrived]
+    parts = [hashed(files.labelled(key)).filter(pl.col("received") <= now) for key in found.arrived]
     left = pl.concat([pl.DataFrame(schema=_TRUTH), *parts]).join(about.unique().to_frame(), on="about", how="anti")
     for key in found.before:
         if left.is_empty():
@@ -199,13 +199,14 @@ def _unknown(files: Files, found: Listing, about: pl.Series, now: dt.datetime) -
     return left.height
 
 
-def _hashed(labels: pl.DataFrame) -> pl.DataFrame:
+def hashed(labels: pl.DataFrame) -> pl.DataFrame:
     """about, label, received; a label without a time of arrival never arrived."""
     hashes = labels.select("request_id", "row").hash_rows().alias("about")
     return labels.select(hashes, "label", "received").filter(pl.col("received").is_not_null())
 
 
-def _valid(task: TaskSpec) -> pl.Expr:
+def valid(task: TaskSpec) -> pl.Expr:
+    """Whether a `label` is one that the task can mean."""
     label = pl.col("label")
     if task.type == "regression":
         return label.is_finite().fill_null(value=False)

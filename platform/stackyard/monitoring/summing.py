@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stackyard.data import day_facts
+from stackyard.data.day_facts import DayFacts
 from stackyard.data.errors import DataError
 from stackyard.monitoring import join
 from stackyard.monitoring.days import DaySummary, summarize
@@ -21,6 +23,10 @@ from stackyard.spec.models import MonitoringSpec
 
 KPI_ROWS = 200_000
 """Labelled rows that the project's own function is handed at most: a fixed sample of more."""
+FACT_ROWS = 200_000
+"""Rows whose columns are looked at for quality: a fixed sample of more."""
+ANSWERS = ("champion", "canary")
+"""Arms whose rows are what callers sent and were told; a shadow sees the same rows again."""
 
 
 class Summing:
@@ -31,8 +37,9 @@ class Summing:
         self._slices = [name for name in spec.slices if name in yardstick.columns and name not in OWN_COLUMNS]
         self._groups: dict[tuple[str, str], _Group] = {}
         self.troubles: dict[str, str] = {}
-        labelled = max(joined.keep["label"].count(), 1)
-        self._sampled = min(1.0, KPI_ROWS / labelled)
+        self._of_labelled = KPI_ROWS / max(joined.keep["label"].count(), 1)
+        self._of_all = FACT_ROWS / max(joined.keep.height, 1)
+        self._shown: list[pl.DataFrame] = []
 
     def add(self, batch: pl.DataFrame) -> None:
         """Rows of `join.batches`."""
@@ -50,6 +57,29 @@ class Summing:
         if "features" in self.troubles:  # of some rows only: a part would look like a drift
             made = [summary.model_copy(update={"features": {}}) for summary in made]
         return tuple(made)
+
+    def facts(self) -> DayFacts:
+        """What the rules about quality look at: the rows that callers sent, after `summaries`."""
+        answered = [key for key in self._groups if key[1] in ANSWERS]
+        hashes = np.concatenate([part for key in answered for part in self._groups[key].hashes])
+        rows = [summary for key in answered if (summary := self._groups[key].summary) is not None]
+        counts = self._joined.counts
+        found = day_facts.facts(
+            self._day,
+            pl.concat(self._shown),
+            self._yardstick.watched,
+            self._yardstick.task,
+            self._yardstick.reference,
+            label_conflicts=counts.conflicts,
+            wrong_labels=counts.wrong,
+            unknown_labels=counts.unknown,
+        )
+        whole = {
+            "rows": len(hashes),
+            "duplicates": len(hashes) - len(np.unique(hashes)),
+            "labelled": sum(summary.labelled for summary in rows),
+        }
+        return found.model_copy(update=whole)
 
     def _add(self, bundle: str, arm: str, part: pl.DataFrame) -> None:
         group = self._groups.setdefault((bundle, arm), _Group())
@@ -74,8 +104,11 @@ class Summing:
         )
         group.summary = summary if group.summary is None else group.summary + summary
         group.hashes.append(inputs.hash_rows().to_numpy() if inputs.width else np.empty(0, np.uint64))
+        ids = sound.select("request_id", "row").hash_rows()
         if self._spec.kpi is not None:
-            group.labelled.append(self._sample(sound, frame))
+            group.labelled.append(self._labelled(frame, ids))
+        if arm in ANSWERS:
+            self._shown.append(frame.filter(_among(ids, self._of_all)))
 
     def _features(self, inputs: pl.DataFrame) -> pl.DataFrame | None:
         if "features" in self.troubles or inputs.is_empty():
@@ -104,12 +137,10 @@ class Summing:
             }
         return group.summary.model_copy(update=known)
 
-    def _sample(self, sound: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows for the project's own function: all, or those of a fixed share of request ids."""
-        chosen = sound["label"].is_not_null()
-        if self._sampled < 1.0:
-            chosen &= sound.select("request_id", "row").hash_rows() < int(self._sampled * 2**64)
+    def _labelled(self, frame: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
+        """The rows for the project's own function."""
         output = pl.col(OUTPUTS).list.first() if self._yardstick.width == 1 else pl.col(OUTPUTS)
+        chosen = frame["label"].is_not_null() & _among(ids, self._of_labelled)
         return frame.filter(chosen).with_columns(output.alias("output")).drop(OUTPUTS)
 
     def _kpi(self, parts: Sequence[pl.DataFrame]) -> float | None:
@@ -125,6 +156,11 @@ class Summing:
             self.troubles["kpi"] = f"it gave {found}"
             return None
         return found
+
+
+def _among(ids: pl.Series, share: float) -> pl.Series:
+    """Which rows belong to a fixed sample of about `share` of all; every one from 1 on."""
+    return ids < int(share * 2**64) if share < 1 else pl.repeat(value=True, n=len(ids), eager=True)
 
 
 @dataclass

@@ -35,8 +35,9 @@ class Yardstick:
     data_end: str | None
     """The day after the newest row it learnt from, ISO, where the bundle says so."""
     code_folder: Path
+    data: DataSpec
+    """Time and columns alone."""
     _features: Callable[[pl.DataFrame], pl.DataFrame]
-    _data: DataSpec
 
     @classmethod
     def load(cls, store: Store, bundle: str, cache: Path) -> Yardstick:
@@ -59,9 +60,15 @@ class Yardstick:
             figures=_figures(read["metrics"]),
             data_end=_data_end(read["lineage"]),
             code_folder=code_folder,
+            data=DataSpec.model_construct(time=read["inputs"]["time"], columns=columns),
             _features=code.load(code_folder, read["features"]["function"]),
-            _data=DataSpec.model_construct(time=read["inputs"]["time"], columns=columns),
         )
+
+    @property
+    def watched(self) -> DataSpec:
+        """`data` without the columns whose names a frame of rows keeps for itself."""
+        kept = {name: spec for name, spec in self.columns.items() if name not in OWN_COLUMNS}
+        return DataSpec.model_construct(time=self.data.time, columns=kept)
 
     @property
     def width(self) -> int:
@@ -71,7 +78,7 @@ class Yardstick:
     def features(self, inputs: pl.DataFrame) -> pl.DataFrame:
         """The features of `inputs` by the bundle's own code. Raises DataError, whatever the code raises."""
         try:
-            return features.compute(self._features, inputs, self._data)
+            return features.compute(self._features, inputs, self.data)
         except Exception as error:  # the function is the user's: whatever it raises is its answer to these rows
             raise DataError(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}") from error
 
