@@ -4,21 +4,24 @@ A canary's share of requests, the same callers each time, goes to the challenger
 request that it does not answer in time comes back and the champion answers it. A shadow is given what the champion has
 already answered. Both queues are bounded, the process is ended at the first hang and started again after a pause, and
 a fuse ends the asking altogether. Each request of the arm is logged with what became of it.
+
+Long, since it is one machine of states that two threads move (the inference thread and the challenger's own): loading
+-> ready <-> restarting, from each to fused or ended; refused is tried again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from stackyard.serving.arm_items import Item, assigned, caller
 from stackyard.serving.arm_runner import ArmDiedError, ArmTimeoutError, Prepared, Runner
 from stackyard.serving.arm_wire import Miss
 from stackyard.serving.batching import LARGEST_BATCH, Answer, Ask, Fallback, Logged, deliver, ids
@@ -44,41 +47,7 @@ SHADOW_NICE = 10
 """A shadow yields the processor to answers that somebody waits for."""
 
 
-def assigned(salt: str, value: str, share: float) -> bool:
-    """Whether `value` is of the `share` of callers that a challenger sees; a larger share keeps all of a smaller."""
-    digest = hashlib.blake2b(f"{salt}\0{value}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
-
-
-def caller(ask: Ask, key: str | None) -> str:
-    """What keeps a request's caller on one arm: its first row's `key`, or the request id where there is none."""
-    value: Any = ask.rows[0].get(key) if key is not None else None
-    if value is None:
-        return ask.request_id
-    return repr(float(value)) if type(value) in (int, float) and abs(value) < 2**53 else str(value)
-
-
 _EMPTY = object()
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """Requests on their way to the process; a shadow's have no asks, as nobody waits for them."""
-
-    names: list[tuple[str, int]]
-    counts: list[int]
-    frame: pl.DataFrame | None
-    asks: list[Ask]
-    since: float
-    spans: list[tuple[int, int]] | None = None
-    """Which rows of `frame` are meant; None: all."""
-
-    def picked(self) -> pl.DataFrame:
-        """The rows that are meant."""
-        assert self.frame is not None
-        if self.spans is None:
-            return self.frame
-        return pl.concat([self.frame.slice(start, end - start) for start, end in self.spans])
 
 
 @dataclass(eq=False)
@@ -101,7 +70,7 @@ class ChallengerArm:
     """loading, ready, restarting, fused, refused, ended."""
     reason: str = ""
     _runner: Runner | None = None
-    _items: queue.SimpleQueue[_Item | threading.Event | None] = field(default_factory=queue.SimpleQueue)
+    _items: queue.SimpleQueue[Item | threading.Event | None] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         self.fuse, self._lock = Fuse(self.arm.fuse), threading.Lock()
@@ -164,20 +133,21 @@ class ChallengerArm:
             if ask.fallback is not None or not assigned(self.salt, caller(ask, self.arm.key), self.arm.share):
                 left.append(ask)
                 continue
-            outcome = self._put(_Item(ids([ask]), [len(ask.rows)], None, [ask], time.monotonic()))
+            outcome = self._put(Item(ids([ask]), [len(ask.rows)], None, [ask], time.monotonic(), self.release))
             if outcome is not None:
                 ask.fallback = Fallback(self, outcome, None)
                 left.append(ask)
         return left
 
-    def answered(self, batch: list[Ask], frame: pl.DataFrame) -> None:
+    def answered(self, batch: list[Ask], frame: pl.DataFrame, moment: float) -> None:
         """Settle the requests of `batch` that came back, or show a shadow its share."""
         start, parts = 0, []
         for ask in batch:
             end = start + len(ask.rows)
             back = ask.fallback
             if back is not None and back.challenger is self:
-                self._tell(ids([ask]), frame.slice(start, end - start), back.outcome, back.seconds, 1)
+                item = Item(ids([ask]), [len(ask.rows)], frame, [], 0.0, self.release, moment, [(start, end)])
+                self._tell(item, back.outcome, back.seconds)
                 if back.outcome in ("error", "not_finite"):
                     self._failed(back.outcome, 1)
             elif self.arm.kind == "shadow" and assigned(self.salt, caller(ask, self.arm.key), self.arm.share):
@@ -186,12 +156,13 @@ class ChallengerArm:
         if parts and self.state != "ended":
             asks = [ask for ask, _, _ in parts]
             spans = None if len(parts) == len(batch) else [(begin, end) for _, begin, end in parts]
-            item = _Item(ids(asks), [len(ask.rows) for ask in asks], frame, [], time.monotonic(), spans)
+            counts, now = [len(ask.rows) for ask in asks], time.monotonic()
+            item = Item(ids(asks), counts, frame, [], now, self.release, moment, spans)
             outcome = self._put(item)
             if outcome is not None:
                 self._return(item, outcome, None)
 
-    def _put(self, item: _Item) -> str | None:
+    def _put(self, item: Item) -> str | None:
         """Queue `item`; or the outcome that it has already."""
         with self._lock:
             if self.state != "ready":
@@ -315,12 +286,12 @@ class ChallengerArm:
     def _patience(self) -> float:
         return min(self.arm.timeout, self.deadline * DEADLINE_SHARE)
 
-    def _gather(self, first: _Item | None) -> list[_Item]:
+    def _gather(self, first: Item | None) -> list[Item]:
         """What a canary has waiting, as one batch; a shadow's batches come as the champion had them."""
         items, rows = ([] if first is None else [first]), 0
         while first is not None and first.asks and rows < LARGEST_BATCH:
             item = self._taken()
-            if not isinstance(item, _Item):
+            if not isinstance(item, Item):
                 if item is not _EMPTY:
                     self._items.put(item)
                 break
@@ -329,7 +300,7 @@ class ChallengerArm:
         with self._lock:
             self._waiting = max(0, self._waiting - sum(len(item.names) for item in items))
         late = time.monotonic() - self._patience() / 2
-        fresh: list[_Item] = []
+        fresh: list[Item] = []
         for item in items:
             if item.asks and item.since < late:  # it must not wait for the challenger's others and then for its own
                 self._return(item, "dropped", None)
@@ -337,17 +308,17 @@ class ChallengerArm:
                 fresh.append(framed)
         return fresh
 
-    def _framed(self, item: _Item) -> _Item | None:
+    def _framed(self, item: Item) -> Item | None:
         if item.frame is not None:
-            return _Item(item.names, item.counts, item.picked(), item.asks, item.since)
+            return replace(item, frame=item.picked(), spans=None)
         try:
             frame = self.champion.frame([row for ask in item.asks for row in ask.rows])
         except Exception:  # noqa: BLE001 - the champion meets the same, and tells the caller
             self._return(item, None, None)
             return None
-        return _Item(item.names, item.counts, frame, item.asks, item.since)
+        return replace(item, frame=frame)
 
-    def _ask(self, items: list[_Item]) -> None:
+    def _ask(self, items: list[Item]) -> None:
         assert self._runner is not None and self._prepared is not None
         frames = [item.frame for item in items if item.frame is not None]
         counts = [count for item in items for count in item.counts]
@@ -356,33 +327,31 @@ class ChallengerArm:
         seconds, place = time.perf_counter() - began, 0
         self._latency.observe(seconds)
         for item in items:
-            start, found = 0, results[place : place + len(item.counts)]
-            if not item.asks and not any(isinstance(result, Miss) for result in found):
-                assert item.frame is not None
-                self._tell(item.names, item.frame, "ok", seconds, len(found), np.concatenate(found))  # type: ignore[arg-type]
-                self._succeeded(len(found))
-                place += len(found)
-                continue
-            for index, count in enumerate(item.counts):
-                result, part = results[place], slice(start, start + count)
-                place, start = place + 1, start + count
-                self._settle_one(item, index, part, result, seconds)
-
-    def _settle_one(self, item: _Item, index: int, part: slice, result: np.ndarray | Miss, seconds: float) -> None:
-        assert item.frame is not None and self._prepared is not None
-        names, frame = item.names[part], item.frame.slice(part.start, part.stop - part.start)
-        if isinstance(result, Miss):
-            self.reason = result.words
-            if item.asks:  # held against it once the champion has answered: rows may be nobody's to answer
-                self._back(item.asks[index], Fallback(self, result.outcome, seconds))
+            found = results[place : place + len(item.counts)]
+            place += len(found)
+            good = [result for result in found if isinstance(result, np.ndarray)]
+            if not item.asks and len(good) == len(found):
+                self._settle(item, np.concatenate(good), seconds)
             else:
-                self._tell(names, frame, result.outcome, seconds, 1)
-                self._failed(result.outcome, 1)
+                for one, result in zip(item.apart(), found, strict=True):
+                    self._settle(one, result, seconds)
+
+    def _settle(self, item: Item, result: np.ndarray | Miss, seconds: float) -> None:
+        """Pass on what one request, or a shadow's batch of good answers, came to."""
+        assert self._prepared is not None
+        if isinstance(result, np.ndarray):
+            item = item if item.moment is not None else replace(item, moment=self.now())
+            for ask in item.asks:
+                deliver([ask], [Answer(self._prepared.face, result)])
+            self._tell(item, "ok", seconds, result)
+            self._succeeded(len(item.counts))
             return
-        if item.asks:
-            deliver([item.asks[index]], [Answer(self._prepared.face, result)])
-        self._tell(names, frame, "ok", seconds, 1, result)
-        self._succeeded(1)
+        self.reason = result.words
+        if item.asks:  # held against it once the champion has answered: rows may be nobody's to answer
+            self._return(item, result.outcome, seconds)
+        else:
+            self._tell(item, result.outcome, seconds)
+            self._failed(result.outcome, 1)
 
     def _succeeded(self, count: int) -> None:
         with self._lock:
@@ -391,7 +360,7 @@ class ChallengerArm:
         if self._streak >= PAUSE_RESET:
             self._pause = FIRST_PAUSE
 
-    def _lost(self, items: list[_Item], outcome: str, began: float, reason: str) -> None:
+    def _lost(self, items: list[Item], outcome: str, began: float, reason: str) -> None:
         """The process is of no more use: its requests go to the champion first, then it is ended."""
         seconds = time.perf_counter() - began
         for item in items:
@@ -415,29 +384,20 @@ class ChallengerArm:
             self._say(f"is asked no more here: {self.reason}")
             self._items.put(None)  # so that the thread wakes, and ends the process
 
-    def _return(self, item: _Item, outcome: str | None, seconds: float | None) -> None:
+    def _return(self, item: Item, outcome: str | None, seconds: float | None) -> None:
         """Without an answer: a canary's requests go to the champion, a shadow's are logged. None: nothing is held."""
         for ask in item.asks:
-            self._back(ask, Fallback(None if outcome is None else self, outcome or "ended", seconds))
-        if not item.asks and item.frame is not None and outcome is not None:
-            self._tell(item.names, item.picked(), outcome, seconds, len(item.counts))
+            ask.fallback = Fallback(None if outcome is None else self, outcome or "ended", seconds)
+            self.give_back(ask)
+        if not item.asks and outcome is not None:
+            self._tell(item, outcome, seconds)
 
-    def _back(self, ask: Ask, fallback: Fallback) -> None:
-        ask.fallback = fallback
-        self.give_back(ask)
-
-    def _tell(
-        self,
-        names: list[tuple[str, int]],
-        frame: pl.DataFrame,
-        outcome: str,
-        seconds: float | None,
-        requests: int,
-        outputs: np.ndarray | None = None,
-    ) -> None:
-        arm = self.arm
-        self.metrics.arm_requests.labels(arm.kind, outcome).inc(requests)
-        self.log(Logged(arm.bundle, self.now(), names, frame, outputs, self.release, arm.kind, outcome, seconds))
+    def _tell(self, item: Item, outcome: str, seconds: float | None, outputs: np.ndarray | None = None) -> None:
+        """Count and log what became of `item`."""
+        arm, moment = self.arm, self.now() if item.moment is None else item.moment
+        self.metrics.arm_requests.labels(arm.kind, outcome).inc(len(item.counts))
+        frame = item.picked()
+        self.log(Logged(arm.bundle, moment, item.names, frame, outputs, item.release, arm.kind, outcome, seconds))
 
     def _drop(self) -> None:
         if self._runner is not None:

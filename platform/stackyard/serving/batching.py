@@ -109,8 +109,8 @@ class Challenger(Protocol):
         """Keep what the challenger is to answer; returns what the champion answers now."""
         ...
 
-    def answered(self, batch: list[Ask], frame: pl.DataFrame) -> None:
-        """The champion has answered `batch`, whose rows are `frame`, in order."""
+    def answered(self, batch: list[Ask], frame: pl.DataFrame, moment: float) -> None:
+        """The champion has answered `batch`, whose rows are `frame`, in order, at `moment` of the stack's clock."""
         ...
 
 
@@ -247,17 +247,17 @@ class Batcher:
             results = [error if known else UnusableRowsError(f"{type(error).__name__}: {error}")]
             deliver(batch, results)
             return
-        seconds = time.perf_counter() - began
+        seconds, moment = time.perf_counter() - began, self.now()  # a replay may move the clock once it has its answer
         results, start = [], 0
         for ask in batch:
             results.append(Answer(model, outputs[start : start + len(ask.rows)]))
             start += len(ask.rows)
         deliver(batch, results)
         self.metrics.batch_rows.observe(len(outputs))
-        self.log(Logged(model.bundle, self.now(), ids(batch), frame, outputs, placed.release, seconds=seconds))
+        self.log(Logged(model.bundle, moment, ids(batch), frame, outputs, placed.release, seconds=seconds))
         for challenger in {placed.challenger, *(ask.fallback.challenger for ask in batch if ask.fallback)}:
             if challenger is not None:
-                challenger.answered(batch, frame)
+                challenger.answered(batch, frame, moment)
 
 
 def ids(batch: list[Ask]) -> list[tuple[str, int]]:
