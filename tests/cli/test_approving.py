@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from yard import Speaks, Yard
 
 from stackyard.cli import approve
 from stackyard.spec.models import ApprovalsSpec
 from stackyard.store import approvals, layout
+from yard import Speaks, Yard
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from yard import Speaks, Yard
 
 from stackyard.store import layout
+from yard import Speaks, Yard
 
 OUTCOMES = {
     1: "replaced",

@@ -70,6 +70,17 @@ def _with(**changes: Any) -> dict[str, Any]:
             id="controller cannot look",
         ),
         pytest.param(
+            _with(
+                decisions=[
+                    {"topic": "release", "kind": "Wait", "reason": "all is well", "since": "t"},
+                    {"topic": "controller", "kind": "Looked", "reason": "a whole step was made", "since": "t"},
+                    {"topic": "controller", "kind": "Failed", "reason": "a symbolic link", "since": "t"},
+                ]
+            ),
+            [],
+            id="controller could not look before",
+        ),
+        pytest.param(
             _with(champion=None, runs=[{"run_id": "r", "number": 3, "state": "failed", "reason": "bad data"}]),
             [("run 3 failed: bad data", "")],
             id="training failed",

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from yard import Speaks, Yard
 
 from stackyard.store import inbox
+from yard import Speaks, Yard
 
 WHY = ("--because", "it was agreed")
 

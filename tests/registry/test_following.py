@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from yard import Yard
 
 from stackyard.registry import __main__ as command
 from stackyard.registry import following, mlflow_projection
@@ -17,6 +16,7 @@ from stackyard.registry.rebuild import rebuild
 from stackyard.store import bundles, layout
 from stackyard.store.documents import canonical, public_text
 from stackyard.store.releases import Arm, Release
+from yard import Yard
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 

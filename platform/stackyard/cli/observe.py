@@ -119,7 +119,7 @@ def journal(card: StackCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
                 "since": row.first_seen,
                 "last_seen": row.last_seen,
             }
-            for row in book.decisions(card.model, limit=8)
+            for row in book.decisions(card.model, limit=40)
         ]
         runs = [
             {

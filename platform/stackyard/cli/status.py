@@ -16,6 +16,8 @@ from stackyard.cli import journal, loop, observe
 from stackyard.cli.failures import Failure
 from stackyard.cli.stack import StackCard, find
 
+CONTROLLER = "controller"
+"""Topic of what the controller notes of itself: whether it could make its last step."""
 LONGEST_WAIT = 1800.0
 """Seconds `--wait` waits for a first champion."""
 
@@ -85,8 +87,9 @@ def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
             for replica in facts["replicas"]
             if replica.get("load_failure")
         ]
-    if facts["decisions"] and facts["decisions"][0]["kind"] == "Failed":
-        found.append({"what": f"the controller: {facts['decisions'][0]['reason']}", "log": logs.get("controller", "")})
+    looked = next((each for each in facts["decisions"] if each.get("topic", CONTROLLER) == CONTROLLER), None)
+    if looked is not None and looked["kind"] == "Failed":
+        found.append({"what": f"the controller: {looked['reason']}", "log": logs.get("controller", "")})
     if facts["runs"] and facts["runs"][0]["state"] == "failed" and champion is None:
         newest = facts["runs"][0]
         found.append({"what": f"run {newest['number']} failed: {newest.get('reason')}", "log": newest.get("log", "")})
@@ -100,7 +103,7 @@ def wait_for_champion(card: StackCard, *, quiet: bool) -> None:
         champion = observe.champion(card)
         if champion is not None and any(replica["ready"] for replica in observe.replicas(card)):
             return
-        decisions, runs = observe.journal(card)
+        decisions, runs = _decided(card)
         line = _headline(champion, decisions, runs)
         if line != said and not quiet:
             console.print(f"  {time.monotonic() - started:4.0f} s  {line}", highlight=False, soft_wrap=True)
@@ -109,6 +112,12 @@ def wait_for_champion(card: StackCard, *, quiet: bool) -> None:
             raise Failure(f"no champion: {decisions[0]['reason']}")
         time.sleep(0.5)
     raise Failure(f"no champion answered within {LONGEST_WAIT:.0f} s: `stackyard status -s {card.stack}` says more")
+
+
+def _decided(card: StackCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Decisions about the model, and runs, newest first; a look that failed is one, a look that was made is none."""
+    decisions, runs = observe.journal(card)
+    return [each for each in decisions if each["kind"] != "Looked"], runs
 
 
 def _hopeless(decisions: list[dict[str, Any]]) -> bool:
@@ -210,6 +219,6 @@ def _decisions(facts: dict[str, Any]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("decided", "what", "why"):
         table.add_column(heading, header_style="dim", overflow="fold")
-    for decision in facts["decisions"][:5]:
+    for decision in [each for each in facts["decisions"] if each["kind"] != "Looked"][:5]:
         table.add_row(decision["since"], decision["kind"], decision["reason"])
     return table

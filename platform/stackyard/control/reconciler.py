@@ -97,6 +97,7 @@ class Reconciler:
                 self._record(_TOPICS.get(type(action), "release" if place == 0 else "training"), action, now)
             self.act(action, now)
         self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
+        self._journal.record(self._settings.model, "controller", "Looked", "a whole step was made", now)
         self._failure = ""
 
     def note(self, failure: Exception) -> bool:
