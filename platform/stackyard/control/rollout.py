@@ -8,7 +8,7 @@ more often changes nothing. `alpha` is shared evenly by the stages, and within a
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,8 +58,13 @@ def decide(
     seen = stage_checks.Judging(
         spec, asked, task, stage, evidence, monitoring or MonitoringSpec(), rng or np.random.default_rng(0)
     )
-    checks = [_time(asked, stage, evidence, now), *stage_checks.of(seen)]
-    needed = [check for check in checks if check.name not in stage_checks.reported(seen)]
+    shown = stage_checks.reported(seen)
+    needed = [_time(asked, stage, evidence, now)]
+    checks = list(needed)
+    for check in stage_checks.of(seen):
+        decides = check.name not in shown
+        needed += [check] if decides else []
+        checks.append(check if decides else replace(check, passed=None))
     if failed := [check.reason for check in needed if check.passed is False]:
         return StageVerdict("stop", "; ".join(failed), checks, None)
     missing = [check for check in needed if check.passed is None]
