@@ -112,6 +112,7 @@ _HELD = [
         "2030-04-01 00:00",
         id="budget-of-cpu",
     ),
+    pytest.param({"budget": {"cpu_hours": 0}}, LOW, "0 CPU-hours", "2030-04-01 00:00", id="budget-of-nothing"),
     pytest.param(
         {"budget": {"gpu_hours": 1}},
         replace(LOW, expected=(0.0, 1.5)),

@@ -202,7 +202,7 @@ def _budget(spec: RetrainingSpec, seen: PolicySeen, runs: list[PastRun], now: dt
         ("GPU-hours", budget.gpu_hours, gpu, more_gpu),
         ("money", budget.money, money, more_money),
     ):
-        if limit is not None and (spent + more > limit or (spent >= limit and gone)):
+        if limit is not None and (spent + more > limit or spent >= limit):
             told = (
                 f"the month's budget of {limit:g} {name} has {max(limit - spent, 0):.3g} left, a run takes {more:.3g}"
             )

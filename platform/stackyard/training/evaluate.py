@@ -5,16 +5,14 @@ The bundle's own frozen code and schema make the features, as in serving; only r
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from stackyard.data import checks, code, features, sources
+from stackyard.data import checks, sources
 from stackyard.data.errors import DataError
-from stackyard.data.features import FeatureSchema
-from stackyard.spec.models import ProjectSpec, TaskSpec, WindowSpec
-from stackyard.store import bundles
+from stackyard.spec.models import ProjectSpec, WindowSpec
 from stackyard.store.objects import Store
-from stackyard.training import measures, predict, recipe
+from stackyard.training import measures, recipe
+from stackyard.training.loaded import Loaded
 
 
 def evaluate(
@@ -27,11 +25,7 @@ def evaluate(
     frame = sources.read(project.data, project_folder, window)
     if violations := checks.violations(frame, project.data):
         raise DataError(f"{len(violations)} rules broken; the first: {violations[0]}", violations)
-    folder = bundles.fetch(store, bundle, cache / "bundles")
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    task = TaskSpec.model_validate_json((folder / "task.json").read_bytes())
-    made = json.loads((folder / "features.json").read_bytes())
-    function = code.load(code.unpack(store, manifest["code"], cache / "code"), made["function"])
-    matrix = FeatureSchema.model_validate(made["schema"]).encode(features.compute(function, frame, project.data))
-    model = predict.booster((folder / "model.ubj").read_bytes(), threads=project.training.threads)
-    return measures.measure(task, recipe.labels(task, frame[task.label]), predict.outputs(model, matrix))
+    model = Loaded(store, bundle, cache, threads=project.training.threads)
+    outputs = model.outputs(frame)
+    shaped = outputs if model.task.type == "multiclass" else outputs[:, 0]
+    return measures.measure(model.task, recipe.labels(model.task, frame[model.task.label]), shaped)

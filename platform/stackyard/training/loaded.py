@@ -14,7 +14,7 @@ import xgboost
 from stackyard.data import code, features, snapshots
 from stackyard.data.errors import DataError
 from stackyard.data.features import FeatureFunction, FeatureSchema
-from stackyard.spec.models import ColumnSpec, DataSpec
+from stackyard.spec.models import ColumnSpec, DataSpec, TaskSpec
 from stackyard.store import bundles, layout
 from stackyard.store.objects import Store
 from stackyard.training import predict
@@ -34,6 +34,7 @@ class Loaded:
             name: ColumnSpec.model_validate(raw, strict=False) for name, raw in read["inputs"]["columns"].items()
         }
         self.lineage: dict[str, Any] = read["lineage"]
+        self.task = TaskSpec.model_validate(read["task"], strict=False)
         self._golden = read["golden"]
         self._data = DataSpec.model_construct(time=read["inputs"]["time"], columns=columns)
         self._schema = FeatureSchema.model_validate(read["features"]["schema"])
