@@ -24,6 +24,7 @@ from stackyard.control.local import LocalRuns
 from stackyard.control.observing import Observer
 from stackyard.control.projector import Projector
 from stackyard.control.settings import ControllerSettings
+from stackyard.control.showing import NAME, Showing
 from stackyard.control.telling import Telling
 from stackyard.monitoring.senders import Alerts
 from stackyard.spec.loop import StageSpec
@@ -84,6 +85,7 @@ class Reconciler:
             trusted=trusted,
         )
         self._telling = Telling(journal, settings.model, alerts)
+        self._showing = Showing(store, settings.model, settings.mlflow, projector)
         self._failure = ""
 
     def step(self) -> None:
@@ -96,6 +98,8 @@ class Reconciler:
             if not (isinstance(action, a.Project) and action.run_id in self._observer.projection_due):
                 self._record(_TOPICS.get(type(action), "release" if place == 0 else "training"), action, now)
             self.act(action, now)
+        shown = [run.run_id for run in self._journal.runs(self._settings.model) if run.projected]
+        self._showing.step(self._observer.chain, shown, machine)
         self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
         self._journal.record(self._settings.model, "controller", "Looked", "a whole step was made", now)
         self._failure = ""
@@ -136,7 +140,9 @@ class Reconciler:
 
     def _collect(self, now: dt.datetime, machine: dt.datetime) -> None:
         for run_id, made in self._projector.finished().items():
-            if made:
+            if run_id == NAME:
+                self._showing.ended(made, machine)
+            elif made:
                 self._journal.projected(run_id)
             else:
                 self._observer.projection_due[run_id] = machine + PROJECTION_RETRY
