@@ -84,8 +84,10 @@ def test_harm_above_the_margin_is_seldom_excluded_at_any_look(share):
         own = np.cumsum(rng.binomial(100, 0.06, 20))
         others = (asked * (1 - share) / share).astype(int)
         theirs = np.cumsum(rng.binomial(np.diff(others, prepend=0), 0.01))
-        looks = zip(theirs, others, own, asked, strict=True)
-        wrong += any(s.TwoSampleRates(*map(int, look), share).excludes(0.05, ALPHA) for look in looks)
+        wrong += any(
+            s.TwoSampleRates(int(a), int(of_a), int(b), int(of_b), share).excludes(0.05, ALPHA)
+            for a, of_a, b, of_b in zip(theirs, others, own, asked, strict=True)
+        )
     assert wrong <= binom.ppf(0.999, 60, ALPHA)
 
 
@@ -99,7 +101,7 @@ def test_harm_above_the_margin_is_seldom_excluded_at_any_look(share):
     ],
 )
 def test_a_share_that_is_not_the_one_asked_for_is_found(assigned, wrong):
-    assert s.sample_ratio(*assigned, 0.05).rejects(0.004) is wrong
+    assert s.sample_ratio(assigned[0], assigned[1], 0.05).rejects(0.004) is wrong
 
 
 def test_a_whole_share_with_a_request_for_the_champion_is_impossible():
