@@ -15,10 +15,10 @@ from stackyard.control.worker import Worker, WorkerSettings, surroundings
 SCRIPT = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from stackyard.control import worker
+from stackyard.control import answering
 
 folder = Path(sys.argv[1]).parent
-read, write = worker.private_pipes()
+read, write = answering.private_pipes()
 
 def answer(kind, arguments):
     if kind == "add":
@@ -52,7 +52,7 @@ def answer(kind, arguments):
     if kind == "pid":
         return os.getpid()
 
-worker.serve(answer, read, write)
+answering.serve(answer, read, write)
 """
 
 
@@ -130,7 +130,7 @@ def test_the_child_sees_no_secret_and_keeps_the_tags_of_its_stack(
 
 def test_the_child_ends_with_its_parent_even_while_it_hangs(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import sys\nfrom stackyard.control import worker\n" + HANGING)
+    script.write_text("import sys\nfrom stackyard.control import answering\n" + HANGING)
     parent = tmp_path / "parent.py"
     parent.write_text(PARENT.format(folder=str(tmp_path), script=str(script)))
     with subprocess.Popen([sys.executable, str(parent)], stdout=subprocess.PIPE, text=True) as process:
@@ -142,9 +142,9 @@ def test_the_child_ends_with_its_parent_even_while_it_hangs(tmp_path: Path) -> N
 
 HANGING = """
 import time
-read, write = worker.private_pipes()
-worker.end_with_parent()
-worker.serve(lambda kind, arguments: time.sleep(1000) if kind == "hang" else __import__("os").getpid(), read, write)
+read, write = answering.private_pipes()
+answering.end_with_parent()
+answering.serve(lambda kind, arguments: time.sleep(1000) if kind == "hang" else __import__("os").getpid(), read, write)
 """
 PARENT = """
 import sys, time

@@ -8,14 +8,17 @@ found out lies in the store under names that follow from its inputs.
 Questions and their answers (dates are ISO; `now` is the model's clock, and nothing later than it exists):
 
 `days`: {days: [date], champion: digest, now, released: [date] = []}
-    -> {days: {date: {"summaries": [DaySummary], "quality": {...}, "quarantined": bool, "unreadable": {key: why}}}}
+    -> {days: {date: {summaries: [DaySummary], facts, troubles, quality: {findings: [...]}, quarantined: bool}}}
 `verdicts`: {until: date (excluded), champion: digest, now, released: [date] = [], data_end: date | None = None}
-    -> Verdicts.plain() and {labelled_until: date (excluded), new_rows, quarantined: [date], metric_alarm: str | None,
-       drift_alarm: str | None, shift_since: date | None, champion_data_end: date | None, unreadable: {key: why}}.
-       `released` are days that a person let go; new_rows counts labelled rows from `data_end` (absent: what the
-       champion's bundle says) up to labelled_until, quarantined days left out.
+    -> Verdicts.plain() and {labelled_until: date (excluded), new_rows, quarantined: [date], released: [date],
+       metric_alarm, drift_alarm: text | None, shift_since: date | None, champion_data_end: date | None, freshness:
+       finding | None, release_figures, troubles: {date: {what: why}}}. `released` are days that a person let go;
+       new_rows counts labelled rows from `data_end` (absent: what the champion's bundle says, else the end of the
+       spec's window) up to labelled_until, quarantined days left out. No day at or after labelled_until may teach.
 `gate`: {run_id} -> GateReport.plain(); equal for equal results.
-`stage`: {release: number, step, now} -> {action, reason, checks: [Check], until: time | None, figures}.
+`stage`: {release: number, step, now} -> StageVerdict.plain() (action, reason, checks, until) and {figures, release,
+    step, now}.
+Every kind takes `released`, and may pass it over.
 
 Whatever fails is an answer, too: {"error": text for people}.
 """
@@ -23,10 +26,8 @@ Whatever fails is an answer, too: {"error": text for people}.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
-import math
 import os
 import queue
 import select
@@ -35,12 +36,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from stackyard.control import answering
 
 LONGEST = 600.0
 """Seconds a question may take; one more try, and it has failed."""
@@ -224,53 +227,15 @@ def surroundings(environment: Mapping[str, str], store: str) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name in KEPT or name.startswith(prefixes)}
 
 
-def serve(answer: Callable[[str, dict[str, Any]], Any], read: int, write: int) -> None:
-    """Answer the lines of `read` on `write`, until it ends. What `answer` raises is an answer."""
-    with os.fdopen(read, "rb") as questions, os.fdopen(write, "wb") as answers:
-        for line in questions:
-            asked = json.loads(line)
-            try:
-                found = _finite(answer(asked["kind"], asked["arguments"]))
-                text = json.dumps({"ticket": asked["ticket"], "result": found}, allow_nan=False)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-                told = (str(error).strip().splitlines() or ["(no message)"])[0][:500]
-                text = json.dumps({"ticket": asked["ticket"], "error": f"{type(error).__name__}: {told}"})
-            answers.write(text.encode() + b"\n")
-            answers.flush()
-
-
-def private_pipes() -> tuple[int, int]:
-    """The parent's pipes under other numbers; 0 is empty and 1 is the log now, so no print breaks an answer."""
-    read, write = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(2, 1)
-    return read, write
-
-
-def end_with_parent() -> None:
-    """Die with the parent's thread that started this process, also while user code hangs."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <sys/prctl.h>
-
-
 def main(path: str) -> int:
     """Answer until the parent closes the pipe, and never outlive it."""
-    read, write = private_pipes()
-    end_with_parent()
+    read, write = answering.private_pipes()
+    answering.end_with_parent()
     from stackyard.control.findings import Findings
 
     findings = Findings.of(WorkerSettings.model_validate_json(Path(path).read_bytes()))
-    serve(findings.answer, read, write)
+    answering.serve(findings.answer, read, write)
     return 0
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON has not."""
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
