@@ -89,13 +89,8 @@ def test_the_intent_of_a_finished_run_is_answered_at_once(runs: Any, undisturbed
 
 
 @pytest.mark.lifecycle
-def test_a_retraining_that_is_killed_in_trial_and_final_ends_in_the_same_candidate(
-    runs: Any, undisturbed: tuple[int, str]
-) -> None:
-    if undisturbed[0] > 1:
-        pytest.skip("one worker shows it")
-    champion, spec = runs.result(undisturbed[1])["bundle"], runs.project(workers=1)
-    asked = {"holdout": 14 * 86_400, "champion": champion, "slices": ["carrier"]}
+def test_a_retraining_that_is_killed_in_trial_and_final_ends_in_the_same_candidate(runs: Any) -> None:
+    spec, asked = runs.project(workers=1), {"holdout": 14 * 86_400, "slices": ["carrier"]}
     calm = runs.start("again-calm", spec, **asked)
     output, _ = calm.communicate(timeout=180)
     assert calm.returncode == 0, output
