@@ -3,7 +3,7 @@ STACK = local
 MACHINE = sh tools/machine.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up preview down test test-lifecycle check lock clean
+.PHONY: help setup up preview down replay test test-lifecycle check lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  |/p' Makefile | awk -F'|' '{ printf "%-23s%s\n", $$1, $$2 }'
@@ -20,6 +20,10 @@ preview: ## Show what `up` would change
 
 down: ## Destroy the stack; the artifact store stays
 	@$(MACHINE) down --stack '$(STACK)'
+
+replay: STACK = replay
+replay: ## Live through a past year day by day, in a stack of its own (ARGS= goes to `stackyard replay`)
+	@$(MACHINE) replay --stack '$(STACK)' -- $(ARGS)
 
 test: ## Set up, check, run the tests (ARGS= goes to pytest)
 	@$(MACHINE) test -- $(ARGS)

@@ -42,11 +42,14 @@ def main(arguments: list[str]) -> NoReturn:
         verbs.add_parser(verb)
     for verb in ("up", "preview", "down", "env"):
         verbs.add_parser(verb).add_argument("--stack", default="local")
+    played = verbs.add_parser("replay")
+    played.add_argument("--stack", default="replay")
+    played.add_argument("options", nargs="*")
     for verb in _TESTS:
         verbs.add_parser(verb).add_argument("pytest", nargs="*")
     # pytest's own options would be taken for ours.
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.verb not in _TESTS:
+    if rest and options.verb not in (*_TESTS, "replay"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         sys.exit(_dispatch(options, rest))
@@ -66,6 +69,8 @@ def _dispatch(options: argparse.Namespace, rest: list[str]) -> int:
         return check(chosen)
     if options.verb in _TESTS:
         return test(options.verb, chosen, options.pytest + rest)
+    if options.verb == "replay":
+        return replay(options.stack, chosen, options.options + rest)
     verbs = {"up": up, "preview": preview, "down": down}
     return verbs[options.verb](options.stack, chosen) if options.verb in verbs else 0
 
@@ -112,6 +117,11 @@ def up(stack: str, chosen: engine.Engine) -> int:
         ["stackyard", "score", "-s", stack, "--example", "3"],
     ]
     return next((status for step in steps if (status := _run(step, settings))), 0)
+
+
+def replay(stack: str, chosen: engine.Engine, arguments: list[str]) -> int:
+    """Deploy the stack, then live through its past; called again, it goes on where it ended."""
+    return up(stack, chosen) or _run(["stackyard", "replay", "-s", stack, *arguments], _ready(stack, chosen))
 
 
 def preview(stack: str, chosen: engine.Engine) -> int:

@@ -22,7 +22,7 @@ from stackyard.data.errors import DataError
 from stackyard.spec.models import ProjectSpec, WindowSpec
 
 STEPS = 24
-"""Steps of the virtual clock in a day."""
+"""Steps of the virtual clock in a day: its hours, UTC."""
 STEP = dt.timedelta(days=1) / STEPS
 
 
@@ -75,7 +75,7 @@ def read(project: ProjectSpec, folder: Path, day: dt.date, sample: float = 1.0) 
 def chosen(project: ProjectSpec, frame: pl.DataFrame, day: dt.date, sample: float) -> Day:
     """As `read`, of a frame with the rows of `day`."""
     plain = features.rows(frame, features.before(project.data))
-    steps = ((frame[project.data.time] - midnight(day)) // STEP).clip(0, STEPS - 1).to_list()
+    steps = frame[project.data.time].dt.hour().to_list()
     labels = frame[project.task.label].to_list()
     seen: Counter[str] = Counter()
     kept: list[int] = []

@@ -1,0 +1,185 @@
+"""A past is lived through as it was: each row once, in its hour, its truth when it was known, nothing from later."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stackyard.replay import rows
+from stackyard.replay.diary import Diary
+from stackyard.replay.driver import Replay
+from stackyard.replay.yard import ReplayError
+from town import A_DAY, START, Controller, Service, Town, ended
+
+ONE = dt.timedelta(days=1)
+
+
+def replay(town: Town, service: Service, **more: float) -> Replay:
+    diary = Diary(town.state / "replay")
+    return Replay(town.project, town.spec.project_folder, town.yard(service.port), diary, **more)  # type: ignore[arg-type]
+
+
+def live(each: Replay, days: int) -> list[int]:
+    return [entry.requests for entry in each.days(START + days * ONE)]
+
+
+def test_each_row_is_asked_once_in_its_hour_and_its_truth_follows_a_day_later(town: Town, service: Service) -> None:
+    assert live(replay(town, service), 3) == [A_DAY] * 3
+    ids = [request_id for request_id, _ in service.asked]
+    assert len(set(ids)) == len(ids) == 3 * A_DAY
+    asked = dict(service.asked)
+    days = [rows.read(town.project, town.spec.project_folder, START + n * ONE) for n in range(3)]
+    for day in days:
+        for request in day.requests:
+            assert asked[request.request_id] == rows.midnight(day.day) + request.step * rows.STEP
+    truths = {request.request_id: request.label for day in days for request in day.requests}
+    assert {request_id for request_id, _, _ in service.labels} == days[0].ids | days[1].ids
+    for request_id, label, received in service.labels:
+        assert label == truths[request_id]
+        assert received - asked[request_id] == ONE
+    assert town.clock.now() == rows.midnight(START + 3 * ONE)
+
+
+def test_a_request_is_answered_by_what_the_row_says_and_by_nothing_that_is_known_after(town: Town) -> None:
+    for request in rows.read(town.project, town.spec.project_folder, START).requests:
+        (row,) = json.loads(request.body)["instances"]
+        assert set(row) == {"at", "x", "kind"}
+        assert re.fullmatch(r"[A-Za-z0-9._-]{8,64}", request.request_id)
+
+
+def test_nothing_looks_ahead_other_values_of_later_days_change_no_request(town: Town) -> None:
+    folder = town.spec.project_folder
+    before = [rows.read(town.project, folder, START + n * ONE).requests for n in range(2)]
+    source = folder / "rows.py"
+    later = f"    if day.date().isoformat() >= '{START + ONE}':\n        random = np.random.default_rng(7)\n"
+    source.write_text(source.read_text().replace("    count = 48\n", f"    count = 48\n{later}"))
+    after = [rows.read(town.project, folder, START + n * ONE).requests for n in range(2)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_the_source_is_asked_for_no_day_before_its_time(town: Town, service: Service) -> None:
+    seen = town.folder / ".stackyard" / "asked"
+    known = len(seen.read_text().splitlines())
+    days = iter(replay(town, service).days(START + 3 * ONE))
+    for number, _ in enumerate(days):
+        ends = [line.split()[1] for line in seen.read_text().splitlines()[known:]]
+        assert max(ends) == (START + (number + 1) * ONE).isoformat()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5], ids=["tenth", "half"])
+def test_a_sample_is_the_same_rows_each_time_and_a_part_of_the_larger_one(town: Town, share: float) -> None:
+    def ids(sample: float) -> frozenset[str]:
+        days = [rows.read(town.project, town.spec.project_folder, START + n * ONE, sample) for n in range(20)]
+        return frozenset().union(*(day.ids for day in days))
+
+    assert ids(share) == ids(share)
+    assert ids(share) < ids(min(1.0, 2 * share))
+    assert 0.6 * share < len(ids(share)) / (20 * A_DAY) < 1.4 * share
+
+
+def test_time_stands_still_while_the_loop_is_at_work(town: Town, service: Service, controller: Controller) -> None:
+    controller.busy.set()
+    said: list[str] = []
+    with pytest.raises(ReplayError, match=r"not settled after .*: run 2 is training"):
+        town.yard(service.port).settle(town.clock.now(), said.append, 0.5)
+    controller.busy.clear()
+    assert live(replay(town, service), 1) == [A_DAY]
+
+
+def test_time_stands_still_until_the_controller_has_seen_it(town: Town, service: Service) -> None:
+    with pytest.raises(ReplayError, match="has not looked yet"):
+        town.yard(service.port).settle(town.clock.now() + ONE, lambda _: None, 0.5)
+
+
+def test_a_day_is_over_only_when_every_replica_serves_what_was_decided(town: Town, service: Service) -> None:
+    service.behind = 1
+    with pytest.raises(ReplayError, match="1 replicas do not serve release 1 yet"):
+        town.yard(service.port).settle(town.clock.now(), lambda _: None, 0.5)
+    service.behind = 0
+    town.yard(service.port).settle(town.clock.now(), lambda _: None, 10)
+
+
+def test_a_failed_request_is_counted_for_good_and_asked_again(town: Town, service: Service) -> None:
+    service.fail[5] = 1
+    each = replay(town, service)
+    assert live(each, 1) == [A_DAY]
+    (failure,) = each.diary.failures()
+    assert failure["why"].startswith("500")
+    assert failure["request_id"] in town.rows(START)
+
+
+def test_an_answer_that_never_reached_the_log_is_asked_again(town: Town, service: Service) -> None:
+    service.forget = {3, 11}
+    assert live(replay(town, service), 1) == [A_DAY]
+    assert len(town.rows(START)) == A_DAY
+    assert len(service.asked) == A_DAY + 2
+
+
+KILLS = {"at-the-first": 1, "in-a-day": 20, "at-a-days-end": A_DAY, "on-the-next-day": A_DAY + 7}
+
+
+@pytest.mark.parametrize("number", KILLS.values(), ids=KILLS)
+def test_a_replay_that_is_killed_goes_on_and_nothing_counts_twice(town: Town, service: Service, number: int) -> None:
+    killed = town.command("--until", str(START + 2 * ONE))
+    service.victim = (number, killed)
+    assert ended(killed)[0] == -9
+    first = len(service.asked)
+    service.victim = None
+    code, out, err = ended(town.command("--until", str(START + 2 * ONE)))
+    assert code == 0, err
+    line = json.loads(out.splitlines()[-1])
+    assert (line["requests"], line["failed_requests"], line["days"]) == (2 * A_DAY, 0, 2)
+    for n in range(2):
+        day = rows.read(town.project, town.spec.project_folder, START + n * ONE)
+        assert set(town.rows(day.day)) == day.ids
+    assert len(service.asked) - 2 * A_DAY <= 16, "only what was in progress may be asked again"
+    assert first < len(service.asked)
+    times = [at for _, at in service.asked]
+    assert times == sorted(times), "the clock went back"
+
+
+def test_a_replay_is_begun_and_continued_with_one_sample(town: Town, service: Service) -> None:
+    assert len(live(replay(town, service, sample=0.5), 1)) == 1
+    with pytest.raises(ReplayError, match="begun with"):
+        live(replay(town, service, sample=0.25), 2)
+
+
+def test_the_last_line_is_one_object_and_the_page_needs_no_network(town: Town, service: Service) -> None:
+    code, out, err = ended(town.command("--days", "20"))
+    assert code == 0, err
+    line = json.loads(out.splitlines()[-1])
+    assert line["requests"] == 20 * A_DAY
+    assert {"retrains", "promotions", "rollbacks", "failed_requests"} <= line.keys()
+    assert 0.5 < line["loop_auc_mean"] < 1
+    assert line["frozen_auc_mean"] is not None
+    assert line["oracle_auc_mean"] is not None
+    page = Path(line["report"]).read_text()
+    assert page.count("<svg") == 5
+    assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#)", page)
+    outside = set(re.findall(r"https?://[^\"'\s<>)]+", page))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_a_stack_in_real_time_is_not_replayed(town: Town, service: Service) -> None:
+    card = town.state / "stack.json"
+    card.write_text(card.read_text().replace(f'"clock": "{town.state / "clock"}"', '"clock": null'))
+    code, _, err = ended(town.command())
+    assert code == 2
+    assert "clock: virtual" in err
+
+
+def test_a_replay_knows_no_project(town: Town) -> None:
+    for path in sorted(Path(rows.__file__).parent.glob("*.*")):
+        assert "flight" not in path.read_text().lower(), path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(town: Town) -> Iterator[None]:
+    yield
+    town.journal.close()
