@@ -18,10 +18,10 @@ from stackyard.spec.loop import MonitoringSpec, RolloutSpec, StageSpec
 
 DAY = 86_400.0
 PAIRED_SPREAD = 0.35
-"""Standard deviation of one row's part in a paired difference of the deciding metric. Models of the flights'
-recipe, fitted on windows that end two weeks to a month apart, had 0.10 to 0.54 for the AUC, 0.27 on average."""
+"""Standard deviation of one row's part in a paired difference of the deciding metric: AUCs of one recipe, fitted on
+windows that ended two weeks to a month apart, had 0.10 to 0.54 on a year of departures, 0.27 on average."""
 SPREAD = 0.6
-"""The same for a metric of one arm alone: the AUC of the flights' model, 0.65, has 0.6 / sqrt(rows)."""
+"""The same for a metric of one arm alone: an AUC of 0.65 has a standard error of about 0.6 / sqrt(rows)."""
 FAILING = 0.05
 """Failures that both arms are taken to have, as a share of the margin that is to be excluded."""
 _MOST = 10_000_000
