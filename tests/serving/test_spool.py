@@ -13,6 +13,7 @@ from stackyard.serving import spool
 from stackyard.serving.batching import Logged
 from stackyard.serving.metrics import Metrics
 from stackyard.serving.spool import PredictionLog
+from stackyard.serving.timekeeping import Timekeeper
 from stackyard.store.objects import Store
 
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC).timestamp()
@@ -159,3 +160,63 @@ def test_an_input_called_as_a_column_of_the_log_keeps_both(tmp_path: Path) -> No
     log.flush()
     log.roll()
     assert stored(tmp_path).select("input_time", "input_outputs").row(0) == ("noon", 1)
+
+
+def test_what_an_arm_did_lies_beside_the_champions_rows(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.put(logged("answered"))
+    frame = pl.DataFrame({"distance": [1], "carrier": ["AA"]})
+    for outcome, outputs in (("ok", np.full((1, 1), 0.75)), ("timeout", None)):
+        log.put(Logged("b" * 64, NOON, [(outcome, 0)], frame, outputs, 7, "canary", outcome, 0.25))
+    log.flush()
+    log.roll()
+    found = stored(tmp_path).filter(arm="canary").sort("outcome")
+    assert found.select("release", "outcome", "seconds").rows() == [(7, "ok", 0.25), (7, "timeout", 0.25)]
+    assert found["outputs"].to_list() == [[0.75], []]
+    assert dict(found.schema)["outputs"] == pl.List(pl.Float64)
+    assert len(list(Store.open(tmp_path / "store").keys("predictions"))) == 2
+
+
+def test_a_spool_of_an_older_version_is_rolled_as_it_is(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log._spool.append(
+        pl.DataFrame(
+            {"request_id": ["old"], "row": [0], "time": [dt.datetime(2026, 5, 1, tzinfo=dt.UTC)], "bundle": ["b" * 64]}
+        )
+    )
+    log.die()
+    open_log(tmp_path).recover()
+    assert stored(tmp_path)["request_id"].to_list() == ["old"]
+
+
+def test_a_new_day_of_the_stacks_clock_rolls_and_so_do_two_seconds_beside_an_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, real = [NOON], [1000.0]
+    log = open_log(tmp_path)
+    log.now = lambda: clock[0]
+    assert not log._due() and not log._due()
+    monkeypatch.setattr("stackyard.serving.segments.time.monotonic", lambda: real[0])
+    log.put(logged("first"))
+    log.flush()
+    assert not log._due()
+    clock[0] += 86_400
+    real[0] += 0.1
+    assert log._due() and not log._due()
+    real[0] += spool.ARMS_ROLL_SECONDS + 0.1
+    assert not log._due()
+    log.roll_seconds = spool.ARMS_ROLL_SECONDS
+    assert log._due()
+
+
+def test_a_clock_that_cannot_be_read_stands_still(tmp_path: Path) -> None:
+    path = tmp_path / "clock"
+    now = Timekeeper(path)
+    assert now() == pytest.approx(Timekeeper(None)(), abs=60), "nothing is known yet"
+    for content, expected in (
+        ("2013-03-01T00:00:00+00:00", 1362096000.0),
+        ("soon", 1362096000.0),
+        (None, 1362096000.0),
+    ):
+        path.unlink() if content is None else path.write_text(content)
+        assert now() == expected
