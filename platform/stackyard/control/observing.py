@@ -51,6 +51,8 @@ class Observer:
         self._documents: dict[str, bytes] = {}
         self.chain: list[releases.Release] = []
         self.wanted = inbox.Wanted()
+        self.people: dict[str, str] = {}
+        """Wish to the name of whoever said it."""
         self.projection_due: dict[str, dt.datetime] = {}
         self.loop = None if inquiries is None else _loop(settings)
 
@@ -75,7 +77,9 @@ class Observer:
         if self._inquiries is None or self.loop is None:
             return world
         served = {run.wish for run in rows if run.wish} | {each.wish for each in self.chain if each.wish}
-        self.wanted = inbox.state(self._inbox.read(), served, None if newest is None else newest.number)
+        wishes = self._inbox.read()
+        self.people = {wish.id: wish.by for wish in wishes}
+        self.wanted = inbox.state(wishes, served, None if newest is None else newest.number)
         return replace(
             world,
             runs=self._admitted(seen),

@@ -167,6 +167,10 @@ class Reconciler:
     ) -> None:
         self._audit.append(at=now.isoformat(timespec="seconds"), who=who, what=what, why=why, event=event, facts=facts)
 
+    def _who(self, wish: str | None) -> str:
+        """Who is behind an act: the person whose wish it serves, or this controller."""
+        return "controller" if wish is None else self._observer.people.get(wish, "a person")
+
     def _start(self, action: a.StartRun, now: dt.datetime) -> None:
         model, recipe = self._settings.model, self._observer.recipe()
         known = {run.number: run for run in self._journal.runs(model)}
@@ -189,7 +193,8 @@ class Reconciler:
                 return  # whose turn it is shows at the next look
         run = known[action.number]
         if run.asked is not None:
-            self._tell(now, "retraining", run.reason, f"run:{run.run_id}", {"run_id": run.run_id, **run.asked})
+            facts = {"run_id": run.run_id, **run.asked}
+            self._tell(now, "retraining", run.reason, f"run:{run.run_id}", facts, self._who(run.wish))
         if not self._journal.claim(run.run_id, action.attempts, self._machine.now()):
             return
         hit("run-claimed")
@@ -231,9 +236,7 @@ class Reconciler:
         bundles.manifest(self._store, action.bundle)  # raises rather than release what is not there
         what = action.outcome or ("stage" if action.step is not None else "released")
         facts = {"champion": action.bundle, "arm": action.arm, "run_id": action.candidate, "step": action.step}
-        self._tell(
-            now, what, action.reason, f"release:{action.number}", facts, "a person" if action.wish else "controller"
-        )
+        self._tell(now, what, action.reason, f"release:{action.number}", facts, self._who(action.wish))
         hit("release-audited")
         arms = () if action.arm is None else (self._arm(action.arm, action.step),)
         stage = arms[0].kind if action.step is not None and arms else "watch" if arms else "live"
