@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
 from logbook import at, label, prediction, toy_bundle, toy_rows, write_labels, write_predictions
 from stackyard.monitoring import evidence as evidences
@@ -28,8 +29,8 @@ ROWS = 300
 class Yard:
     """A store with two bundles, and whoever gathers evidence in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, Store.open(folder / "store")
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
+        self.folder, self.store = folder, store or Store.open(folder / "store")
         self.first, self.second = (toy_bundle(self.store, folder, seed=seed) for seed in (0, 1))
 
     def evidence(self, **spec: Any) -> Evidence:
@@ -80,6 +81,17 @@ def test_a_day_is_summed_up_with_its_inputs_features_outputs_truth_slices_and_kp
     assert summary.kpi == pytest.approx(mean(known["label"] - known["output"]))
     assert summary.expected == pytest.approx(mean(known["output"]))
     assert summary.newest_label == "2030-01-03T10:00:00+00:00"
+
+
+def test_an_object_store_gives_the_same_evidence_as_a_folder(tmp_path: Path) -> None:
+    found = []
+    for yard in (Yard(tmp_path / "folder"), Yard(tmp_path / "memory", Store(MemoryStore(), "memory:///"))):
+        write_predictions(yard.store, "m", yard.rows(30))
+        write_labels(yard.store, "m", yard.labels(30))
+        made = yard.evidence().day(DAY, yard.first, LATER)
+        found.append((made.summaries, made.facts, yard.evidence().first_day()))
+        assert yard.evidence().day(DAY, yard.first, LATER) == made
+    assert found[0] == found[1]
 
 
 def test_a_day_served_by_an_older_champion_is_measured_in_the_bins_of_the_present_one(yard: Yard) -> None:

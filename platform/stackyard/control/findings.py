@@ -65,7 +65,8 @@ class Findings:
         kinds = {"days": self.days, "verdicts": self.verdicts, "gate": self.gate, "stage": self.stage}
         if kind not in kinds:
             raise UnknownQuestionError(f"nobody answers {kind!r}")
-        return kinds[kind](**arguments)
+        with self._evidence.files.listed_once():
+            return kinds[kind](**arguments)
 
     def days(self, days: Sequence[str], champion: str, now: str, released: Sequence[str] = ()) -> dict[str, Any]:
         """The summaries of `days` and what speaks against them."""
@@ -136,11 +137,13 @@ class Findings:
         report = gates.judge(project.gates, project.monitoring, project.task, table, CandidateFacts.of(result), rng)
         return report.plain()
 
-    def stage(self, release: int, step: int, now: str, released: Sequence[str] = ()) -> dict[str, Any]:
-        """The verdict on the stage that Release number `release` began."""
+    def stage(
+        self, release: int, now: str, step: int | None = None, watch: bool = False, released: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The verdict on the stage that Release number `release` began, or on the promotion that it was."""
         at, project = _time(now), self.project
         live = self._release(release)
-        if not live.arms or live.step != step:
+        if not live.arms or live.step != step or watch != (live.stage == "watch"):
             raise UnknownQuestionError(f"release {release} has no challenger in stage {step}")
         arm = live.arms[0]
         key = StageKey(release, arm.kind, arm.bundle, dt.datetime.fromisoformat(live.created), arm.key)
@@ -149,16 +152,12 @@ class Findings:
             files = Files(self.store, self.settings.model, held_bytes=0)
             self._stages = {(release, arm.bundle): Stage(files, yardstick, key)}
         rows = self._stages[release, arm.bundle].gather(at, project.rollout.guards.latency)
-        seen = StageSeen(step, arm.kind, key.started, routine=self._routine(live.champion, arm.bundle))
-        verdict = rollout.decide(
-            project.rollout,
-            project.task,
-            seen,
-            stage_evidence.of(rows),
-            at,
-            project.monitoring,
-            np.random.default_rng(release),
-        )
+        evidence, rng = stage_evidence.of(rows), np.random.default_rng(release)
+        if step is None:
+            verdict = rollout.watch(project.rollout, project.task, key.started, evidence, at, project.monitoring, rng)
+        else:
+            seen = StageSeen(step, arm.kind, key.started, routine=self._routine(live.champion, arm.bundle))
+            verdict = rollout.decide(project.rollout, project.task, seen, evidence, at, project.monitoring, rng)
         return {
             **verdict.plain(),
             "figures": stage_evidence.figures(rows),

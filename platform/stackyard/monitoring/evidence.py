@@ -64,7 +64,8 @@ class Evidence:
     _memo: dict[tuple[str, str], tuple[DayEvidence, dt.datetime | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._files = Files(self.store, self.model)
+        self.files = Files(self.store, self.model)
+        """The log; within `files.listed_once()` many days cost one listing of each folder."""
 
     def yardstick(self, bundle: str) -> Yardstick:
         """The measures of a bundle. Raises BundleError or DataError."""
@@ -87,12 +88,12 @@ class Evidence:
 
         Raises BundleError or DataError when the champion's bundle or code cannot be read.
         """
-        listing = join.listing(self._files, day, self.spec.label_delay, now)
+        listing = join.listing(self.files, day, self.spec.label_delay, now)
         memo = (champion, listing.digest)
         if memo in self._memo and _known(self._memo[memo][1], now):
             return self._memo[memo][0]
         yardstick = self.yardstick(champion)
-        joined = join.join(self._files, listing, yardstick.task, self.spec.label_delay, now)
+        joined = join.join(self.files, listing, yardstick.task, self.spec.label_delay, now)
         name = self._name(yardstick, joined)
         found = self._stored(day, name)
         if found is None:
@@ -124,9 +125,9 @@ class Evidence:
     def _made(self, day: dt.date, name: str, joined: Joined, yardstick: Yardstick) -> DayEvidence:
         keys = {*joined.listing.predictions, *joined.listing.labels}
         making = Summing(self.model, day, yardstick, self.spec, joined)
-        for batch in join.batches(self._files, joined, yardstick.columns):
+        for batch in join.batches(self.files, joined, yardstick.columns):
             making.add(batch)
-        troubles = {key: why for key, why in self._files.unreadable.items() if key in keys}
+        troubles = {key: why for key, why in self.files.unreadable.items() if key in keys}
         summaries = making.summaries()
         return DayEvidence(day, summaries, making.facts(), troubles | making.troubles, name)
 

@@ -10,6 +10,7 @@ import datetime as dt
 import io
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -47,7 +48,17 @@ class Files:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Keys of files that could not be read, with the reason."""
     _held: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    _listed: dict[str, tuple[str, ...]] | None = None
     _size: int = 0
+
+    @contextmanager
+    def listed_once(self) -> Iterator[None]:
+        """Within this, a folder is listed once: what comes meanwhile is seen the next time."""
+        self._listed = {}
+        try:
+            yield
+        finally:
+            self._listed = None
 
     def predictions(self, day: dt.date) -> tuple[str, ...]:
         """Keys of the files with predictions of `day`."""
@@ -80,7 +91,12 @@ class Files:
         return pl.DataFrame(schema=wanted) if found is None else found
 
     def _keys(self, folder: str) -> tuple[str, ...]:
-        return tuple(key for key in self.store.keys(folder.rstrip("/")) if key.endswith(".parquet"))
+        if self._listed is not None and folder in self._listed:
+            return self._listed[folder]
+        found = tuple(key for key in self.store.keys(folder.rstrip("/")) if key.endswith(".parquet"))
+        if self._listed is not None:
+            self._listed[folder] = found
+        return found
 
     def _read(self, key: str, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
         try:
