@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackyard.control import traffic
-from stackyard.control.rollout import ArmFacts, Paired, StageEvidence, StageSeen, StageVerdict, decide
+from stackyard.control.rollout import ArmFacts, Paired, StageEvidence, StageSeen, StageVerdict, decide, watch
 from stackyard.data.sketches import Sketch
 from stackyard.spec.loop import MonitoringSpec, RolloutSpec
 from stackyard.spec.models import TaskSpec
@@ -257,3 +257,24 @@ def test_a_guarded_metric_needs_its_share_of_labels():
 def test_a_margin_of_nothing_never_concludes():
     spec = RolloutSpec.model_validate({"stages": STAGES, "margin": 0.0})
     assert not traffic.estimate(spec, MonitoringSpec(), 1e6)[SHADOW].concludes
+
+
+WATCHED = RolloutSpec.model_validate({"watch": "7d"})
+
+
+@pytest.mark.parametrize(
+    ("days", "rows", "better", "action"),
+    [
+        pytest.param(2, 4000, 0.6, "stop", id="the former was better"),
+        pytest.param(2, 4000, 0.0, "hold", id="equal so far"),
+        pytest.param(2, 4000, -0.6, "hold", id="the new one is better"),
+        pytest.param(7, 6000, 0.0, "advance", id="equal to the end"),
+        pytest.param(3, 200, 0.6, "hold", id="too few labels"),
+    ],
+)
+def test_a_watch_ends_with_the_former_champion_only_if_that_proves_better(
+    days: float, rows: int, better: float, action: str
+) -> None:
+    evidence = _shadow(days, _paired(rows, better))
+    said = watch(WATCHED, BINARY, START, evidence, START + days * DAY)
+    assert said.action == action, said.reason

@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stackyard.control import stage_checks
+from stackyard.control import differences, stage_checks
 from stackyard.control.checks import Check
 from stackyard.control.stage_facts import ArmFacts, Paired, StageEvidence, StageSeen
+from stackyard.monitoring import sequential
 from stackyard.spec.loop import MonitoringSpec, RolloutSpec, StageSpec
+from stackyard.spec.metrics import metric
 from stackyard.spec.models import TaskSpec
 
-__all__ = ["ArmFacts", "Paired", "StageEvidence", "StageSeen", "StageVerdict", "decide"]
+__all__ = ["ArmFacts", "Paired", "StageEvidence", "StageSeen", "StageVerdict", "decide", "watch"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,37 @@ def decide(
     if now >= end:
         return StageVerdict("expire", f"no verdict within the deadline: {reasons}", checks, None)
     return StageVerdict("hold", reasons, checks, ready if now < ready else end)
+
+
+def watch(
+    spec: RolloutSpec,
+    task: TaskSpec,
+    started: dt.datetime,
+    evidence: StageEvidence,
+    now: dt.datetime,
+    monitoring: MonitoringSpec | None = None,
+    rng: np.random.Generator | None = None,
+) -> StageVerdict:
+    """The verdict on a promotion: `stop` when the former champion, a shadow now, proves better at any look.
+
+    `advance` when `spec.watch` is over; until then `hold`.
+    """
+    end = started + dt.timedelta(seconds=spec.watch or 0.0)
+    name, paired = metric(task), evidence.paired
+    rows = 0 if paired is None else len(paired.labels)
+    checks: list[Check] = []
+    if paired is not None and rows >= (monitoring or MonitoringSpec()).rows:
+        found = differences.paired(
+            task, paired.labels, paired.champion, paired.challenger, rng or np.random.default_rng(0)
+        )
+        lowest = found.value - sequential.mean_width(rows, found.error, spec.alpha) if found.known else float("nan")
+        told = f"the former champion's {name} is better by {found.value:+.4f} on {rows} labelled rows"
+        told += f", at least {lowest:+.4f}"
+        checks.append(Check("watch", not lowest > 0, lowest if found.known else None, 0.0, told))
+        if lowest > 0:
+            return StageVerdict("stop", told, checks, None)
+    reason = checks[0].reason if checks else f"{rows} rows are labelled"
+    return StageVerdict("advance" if now >= end else "hold", reason, checks, None if now >= end else end)
 
 
 def _time(asked: StageSpec, stage: StageSeen, evidence: StageEvidence, now: dt.datetime) -> Check:

@@ -1,4 +1,4 @@
-"""Leaves what the loop knows where people look: documents in the journal, messages to owners, and how far it has come."""
+"""Leaves what the loop knows where people look: documents in the journal, messages to owners, how far it has come."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ Questions and their answers (dates are ISO; `now` is the model's clock, and noth
        new_rows counts labelled rows from `data_end` (absent: what the champion's bundle says, else the end of the
        spec's window) up to labelled_until, quarantined days left out. No day at or after labelled_until may teach.
 `gate`: {run_id} -> GateReport.plain(); equal for equal results.
-`stage`: {release: number, step, now} -> StageVerdict.plain() (action, reason, checks, until) and {figures, release,
-    step, now}.
+`stage`: {release: number, now, step} or, after a promotion, {release, now, watch: true}
+    -> StageVerdict.plain() (action, reason, checks, until) and {figures, release, step, now}.
 Every kind takes `released`, and may pass it over.
 
 Whatever fails is an answer, too: {"error": text for people}.
@@ -50,6 +50,8 @@ LONGEST = 600.0
 TRIES = 2
 LARGEST = 64 << 20
 """Bytes of one answer."""
+LONGEST_LOG = 16 << 20
+"""Bytes of what user code printed; a new child begins a longer one anew."""
 KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "STACKYARD_STACK_ID", "STACKYARD_PROCESS")
 """What the child sees of its parent's environment; the two tags let a stack find all that is its own."""
 STORE_KEYS = ("AWS_", "GOOGLE_", "AZURE_")
@@ -196,7 +198,9 @@ class Worker:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / "worker.json"
         path.write_text(self.settings.model_dump_json())
-        with (self.folder / "worker.log").open("ab") as log:
+        kept = self.folder / "worker.log"
+        long = kept.exists() and kept.stat().st_size > LONGEST_LOG
+        with kept.open("wb" if long else "ab") as log:
             return subprocess.Popen(
                 [*self.command, str(path)],
                 stdin=subprocess.PIPE,
