@@ -78,7 +78,7 @@ def test_bins_follow_the_deciles_and_part_the_values_that_are_many(trained, edge
         pytest.param(pl.Series([None, None]), [0, 0, 0, 2], id="no-type"),
         pytest.param(pl.Series([1, 3]), [1, 1, 0, 0], id="whole-numbers"),
         pytest.param(pl.Series([True, False]), [2, 0, 0, 0], id="truth-values"),
-        pytest.param(pl.Series([dt.datetime(2026, 1, 1), None]), [0, 0, 1, 1], id="times"),
+        pytest.param(pl.Series([dt.datetime(2026, 1, 1, tzinfo=dt.UTC), None]), [0, 0, 1, 1], id="times"),
     ],
 )
 def test_whatever_comes_has_a_bin(live: pl.Series, table: list[int]) -> None:
@@ -115,7 +115,7 @@ def test_what_is_no_sketch_is_refused(change: dict[str, object]) -> None:
 
 
 def test_times_have_no_sketch_and_a_lost_column_is_missing() -> None:
-    frame = pl.DataFrame({"at": [dt.datetime(2026, 1, 1)] * 3, "n": [1, 2, 3], "w": ["a", "b", "c"]})
+    frame = pl.DataFrame({"at": [dt.datetime(2026, 1, 1, tzinfo=dt.UTC)] * 3, "n": [1, 2, 3], "w": ["a", "b", "c"]})
     bins = sketches.fit_frame(frame)
     assert list(bins) == ["n", "w"]
     found = sketches.add_frame(bins, frame.drop("w"))

@@ -31,9 +31,9 @@ FEWEST_VALUES = 100
 AGAINST = -4.0
 """Labels this many standard errors against the champion's order are wrong, whatever their share: 1 in 30,000 by chance;
 306 real days of flights lie above -1.5."""
-FOLLOWING = 2.0
-"""Labels that follow the champion's order at least so surely may lie up to twice `surprise` away: of the real days of
-flights with a surprise above 0.25 none lies below 4, and the greatest surprise is 0.42."""
+TWICE = 2.0
+"""Labels that follow the champion's order, however little, may lie so many times `surprise` away: on real days of
+flights whose labels are 0.25 away they follow by four standard errors and more, and the greatest distance is 0.42."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,19 @@ def _surprise(day: DayFacts, known: Reference, spec: QualitySpec, task: TaskSpec
     apart = np.abs(np.atleast_1d(day.label) - np.atleast_1d(day.expected))
     scale = (known.label.std or 1.0) if task.type == "regression" else 1.0
     far = float(apart.max()) / scale
-    agreement = day.agreement or 0.0
-    if agreement < AGAINST:
-        reason = f"labels run against the champion's order by {-agreement:.1f} standard errors: are they turned round?"
-        yield QualityFinding("surprise", task.label, agreement, AGAINST, reason)
-    elif far > spec.surprise * (2 if agreement >= FOLLOWING else 1):
-        limit = spec.surprise * (2 if agreement >= FOLLOWING else 1)
+    follows = day.agreement is not None and day.agreement > 0  # none: every label or every answer is the same
+    limit = spec.surprise * (TWICE if follows else 1)
+    if day.agreement is not None and day.agreement < AGAINST:
+        reason = (
+            f"labels run against the champion's order by {-day.agreement:.1f} standard errors: are they turned round?"
+        )
+        yield QualityFinding("surprise", task.label, day.agreement, AGAINST, reason)
+    elif far > limit:
         place = int(apart.argmax())
         shown = (task.classes or ())[place] if task.type == "multiclass" else "the mean"
         found, due = (float(np.atleast_1d(side)[place]) for side in (day.label, day.expected))
-        follows = "though they follow" if agreement >= FOLLOWING else "and do not follow"
-        reason = f"labels: {shown} is {found:.3g} where the champion expects {due:.3g}, {follows} its order"
+        manner = "though they follow" if follows else "and do not follow"
+        reason = f"labels: {shown} is {found:.3g} where the champion expects {due:.3g}, {manner} its order"
         yield QualityFinding("surprise", task.label, far, limit, reason)
 
 

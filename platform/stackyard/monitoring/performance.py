@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from scipy import stats
@@ -110,7 +110,7 @@ def judge_performance(
         if earlier.state != "alarm":
             break
         since = earlier.window
-    return PerformanceVerdict(**{**vars(found), "since": since[0] if since else None})
+    return replace(found, since=max(first, since[0]) if since else None)
 
 
 def judge_slices(

@@ -7,6 +7,7 @@ judge nothing. An alarm names its likely cause, so that who is told knows where 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -124,7 +125,7 @@ def judge(
 
 def days_needed(spec: MonitoringSpec) -> int:
     """Days before today that the verdicts look at; labels may end `label_delay` earlier."""
-    return span(spec).days * spec.drift.windows[1] + round(spec.label_delay / 86_400 + 0.5)
+    return span(spec).days * spec.drift.windows[1] + math.ceil(spec.label_delay / 86_400)
 
 
 def _labelled(own: Iterable[DaySummary], spec: MonitoringSpec) -> list[LabelledDay]:
