@@ -22,7 +22,8 @@ down: ## Destroy the stack; the artifact store stays
 	@$(MACHINE) down --stack '$(STACK)'
 
 replay: STACK = replay
-replay: ## Live through a past year day by day, in a stack of its own (ARGS= goes to `stackyard replay`)
+replay: ARGS = --until 2014-01-02
+replay: ## Live through March to December 2013 day by day, in a stack of its own (ARGS= goes to `stackyard replay`)
 	@$(MACHINE) replay --stack '$(STACK)' -- $(ARGS)
 
 test: ## Set up, check, run the tests (ARGS= goes to pytest)

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from stackyard.cli import replay as verb
+from stackyard.cli.failures import Failure
 from stackyard.replay import rows
 from stackyard.replay.diary import Diary
 from stackyard.replay.driver import Replay
+from stackyard.replay.sending import CONNECTIONS
 from stackyard.replay.yard import ReplayError
 from town import A_DAY, START, Controller, Service, Town, ended
 
@@ -121,25 +124,26 @@ def test_an_answer_that_never_reached_the_log_is_asked_again(town: Town, service
     assert len(service.asked) == A_DAY + 2
 
 
-KILLS = {"at-the-first": 1, "in-a-day": 20, "at-a-days-end": A_DAY, "on-the-next-day": A_DAY + 7}
+KILLS = {"at-the-first": 1, "in-a-day": 20, "on-the-next-day": A_DAY + 7}
 
 
+@pytest.mark.slow  # a process of its own, killed: what a person's Ctrl-C or a power cut leaves behind
 @pytest.mark.parametrize("number", KILLS.values(), ids=KILLS)
 def test_a_replay_that_is_killed_goes_on_and_nothing_counts_twice(town: Town, service: Service, number: int) -> None:
     killed = town.command("--until", str(START + 2 * ONE))
     service.victim = (number, killed)
     assert ended(killed)[0] == -9
-    first = len(service.asked)
     service.victim = None
-    code, out, err = ended(town.command("--until", str(START + 2 * ONE)))
-    assert code == 0, err
-    line = json.loads(out.splitlines()[-1])
-    assert (line["requests"], line["failed_requests"], line["days"]) == (2 * A_DAY, 0, 2)
+    each = replay(town, service)
+    over = [entry.day for entry in each.diary.entries()]
+    assert len(over) == (number > A_DAY)
+    live(each, 2)
+    assert [entry.requests for entry in each.diary.entries()] == [A_DAY] * 2
+    assert each.diary.failures() == []
     for n in range(2):
         day = rows.read(town.project, town.spec.project_folder, START + n * ONE)
         assert set(town.rows(day.day)) == day.ids
-    assert len(service.asked) - 2 * A_DAY <= 16, "only what was in progress may be asked again"
-    assert first < len(service.asked)
+    assert len(service.asked) - 2 * A_DAY <= CONNECTIONS, "only what was in progress may be asked again"
     times = [at for _, at in service.asked]
     assert times == sorted(times), "the clock went back"
 
@@ -150,15 +154,24 @@ def test_a_replay_is_begun_and_continued_with_one_sample(town: Town, service: Se
         live(replay(town, service, sample=0.25), 2)
 
 
-def test_the_last_line_is_one_object_and_the_page_needs_no_network(town: Town, service: Service) -> None:
-    code, out, err = ended(town.command("--days", "20"))
-    assert code == 0, err
-    line = json.loads(out.splitlines()[-1])
+@pytest.fixture
+def inside(town: Town, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in the town's checkout."""
+    monkeypatch.chdir(town.folder)
+
+
+DEFAULTS = {"until": None, "days": None, "sample": 1.0, "report": None, "as_json": True}
+
+
+@pytest.mark.usefixtures("inside")
+def test_the_last_line_is_one_object_and_the_page_needs_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    verb.run("replay", **DEFAULTS | {"days": 20})
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["requests"] == 20 * A_DAY
     assert {"retrains", "promotions", "rollbacks", "failed_requests"} <= line.keys()
     assert 0.5 < line["loop_auc_mean"] < 1
-    assert line["frozen_auc_mean"] is not None
-    assert line["oracle_auc_mean"] is not None
+    assert line["frozen_auc_mean"] == pytest.approx(line["loop_auc_mean"], abs=0.3)
+    assert 0.3 < line["oracle_auc_mean"] < 1
     page = Path(line["report"]).read_text()
     assert page.count("<svg") == 5
     assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#)", page)
@@ -166,12 +179,25 @@ def test_the_last_line_is_one_object_and_the_page_needs_no_network(town: Town, s
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_a_stack_in_real_time_is_not_replayed(town: Town, service: Service) -> None:
+@pytest.mark.usefixtures("inside")
+def test_a_replay_that_is_over_is_told_again_and_lives_through_nothing_twice(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until = DEFAULTS | {"until": str(START + ONE)}
+    for _ in range(2):
+        verb.run("replay", **until)
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == second
+    assert len(service.asked) == A_DAY
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_stack_in_real_time_is_not_replayed(town: Town) -> None:
     card = town.state / "stack.json"
-    card.write_text(card.read_text().replace(f'"clock": "{town.state / "clock"}"', '"clock": null'))
-    code, _, err = ended(town.command())
-    assert code == 2
-    assert "clock: virtual" in err
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"clock": None}))
+    with pytest.raises(Failure, match="clock: virtual") as failed:
+        verb.run("replay", **DEFAULTS)
+    assert failed.value.code == 2
 
 
 def test_a_replay_knows_no_project(town: Town) -> None:
