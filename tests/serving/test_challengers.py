@@ -254,6 +254,18 @@ def test_a_killed_challenger_is_started_again_and_a_sound_one_forgiven(live: Liv
     assert (live.arms()[0]["failures"], live.arms()[0]["fused"]) == (1, False)
 
 
+def test_a_challenger_that_is_late_once_goes_on(live: Live, sample: Any) -> None:
+    """Earns: that a busy machine costs a sound challenger one answer, not its process and the seconds to start it."""
+    late = live.publish(BAD.format(deed="HOARD or time.sleep(0.8); HOARD.append(1)"), seed=9)
+    live.challenge("canary", late)
+    process = live.replica.challenger._runner.process.pid  # type: ignore[union-attr]
+    assert live.ask(trigger(sample), "late-first").headers["x-stackyard-bundle"] == live.champion
+    until(lambda: live.state() == "ready", "it has answered")
+    assert live.ask(trigger(sample), "late-second").headers["x-stackyard-bundle"] == late
+    assert live.replica.challenger._runner.process.pid == process  # type: ignore[union-attr]
+    assert (live.arms()[0]["failures"], live.arms()[0]["fused"]) == (1, False)
+
+
 def test_a_challenger_that_cannot_be_loaded_is_told_and_nobody_notices(
     live: Live, sample: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +330,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_crowd_loses_nothing_while_its_canary_hangs_and_dies(live: Live, sample: Any) -> None:
     """Earns: 0 failed and 0 wrong of 2,000 concurrent answers, a fifth of which are a hanging challenger's."""
     live.challenge("canary", live.bad("hangs"), 0.2)

@@ -30,7 +30,7 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class ArmTimeoutError(Exception):
-    """No answer within the time; the process is of no more use."""
+    """No answer within the time."""
 
 
 class ArmDiedError(Exception):
@@ -51,6 +51,7 @@ class Runner:
 
     def __init__(self, prepared: Prepared, memory: int, nice: int) -> None:
         self._memory, self._face = memory, prepared.face
+        self._inbox, self._owing = bytearray(), False
         self._link, other = socket.socketpair()
         self._link.setblocking(False)
         kept = {
@@ -74,13 +75,25 @@ class Runner:
         self._receive(time.monotonic() + START_SECONDS, wanted)
 
     def ask(self, frame: pl.DataFrame, counts: list[int], seconds: float) -> list[Result]:
-        """One result per request of `counts` rows. Raises ArmDiedError or ArmTimeoutError, after which it is ended."""
+        """One result per request of `counts` rows. Raises ArmTimeoutError (see `forgive`) or ArmDiedError."""
         until = time.monotonic() + seconds
+        if self._inbox:
+            raise ArmDiedError("it spoke without being asked")
         self._send(arm_wire.framed(arm_wire.question(frame, counts)), until)
+        self._owing = True
+        answer = self._receive(until)
+        self._owing = False
         try:
-            return arm_wire.read_answer(self._receive(until), counts, self._face.outputs)
+            return arm_wire.read_answer(answer, counts, self._face.outputs)
         except WireError as error:
             raise ArmDiedError(f"it sent {error}") from None
+
+    def forgive(self, seconds: float, wanted: Callable[[], bool]) -> None:
+        """Wait on for the answer that came too late, and drop it. Raises ArmTimeoutError or ArmDiedError."""
+        if not self._owing:  # it did not even take the question
+            raise ArmTimeoutError
+        self._receive(time.monotonic() + seconds, wanted)
+        self._owing = False
 
     def look(self) -> None:
         """See that it lives within its memory. Raises ArmDiedError."""
@@ -113,16 +126,19 @@ class Runner:
                 raise self._death() from None
 
     def _receive(self, until: float, wanted: Callable[[], bool] = lambda: True) -> bytes:
-        try:
-            return self._exactly(arm_wire.size(self._exactly(arm_wire.PREFIX, until, wanted)), until, wanted)
-        except WireError as error:
-            raise ArmDiedError(f"it sent {error}") from None
-
-    def _exactly(self, count: int, until: float, wanted: Callable[[], bool]) -> bytes:
-        data = bytearray()
-        while len(data) < count:
+        """One message; what came of it stays where it is if this raises ArmTimeoutError."""
+        box, prefix = self._inbox, arm_wire.PREFIX
+        while True:
             try:
-                part = self._link.recv(count - len(data))
+                end = prefix + arm_wire.size(bytes(box[:prefix])) if len(box) >= prefix else None
+            except WireError as error:
+                raise ArmDiedError(f"it sent {error}") from None
+            if end is not None and len(box) >= end:
+                content = bytes(box[prefix:end])
+                del box[:end]
+                return content
+            try:
+                part = self._link.recv(1 << 16)
             except BlockingIOError:
                 if not wanted():
                     raise ArmDiedError("it is not wanted any more") from None
@@ -132,8 +148,7 @@ class Runner:
                 part = b""
             if not part:
                 raise self._death()
-            data += part
-        return bytes(data)
+            box += part
 
     def _wait(self, event: int, until: float) -> None:
         left = until - time.monotonic()

@@ -2,11 +2,11 @@
 
 A canary's share of requests, the same callers each time, goes to the challenger's queue instead of the champion's; a
 request that it does not answer in time comes back and the champion answers it. A shadow is given what the champion has
-already answered. Both queues are bounded, the process is ended at the first hang and started again after a pause, and
-a fuse ends the asking altogether. Each request of the arm is logged with what became of it.
+already answered. Both queues are bounded, a process that hangs is ended and started again after a pause, and a fuse
+ends the asking altogether. Each request of the arm is logged with what became of it.
 
 Long, since it is one machine of states that two threads move (the inference thread and the challenger's own): loading
--> ready <-> restarting, from each to fused or ended; refused is tried again.
+-> ready <-> late, restarting -> ready, from each to fused or ended; refused is tried again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ LOAD_PAUSE, LAST_LOAD_PAUSE = 5.0, 300.0
 WAITING_REQUESTS = 256
 WAITING_ROWS = 4096
 """What may wait for a challenger; more is dropped."""
+GRACE_SECONDS = 1.0
+"""How long a late answer is waited for before the process is ended: a busy machine is not the challenger's fault, and
+each end costs seconds without it. Nobody else waits: requests go to the champion meanwhile."""
 DEADLINE_SHARE = 1 / 3
 """Of a request's deadline that a challenger may use, at most: the rest is the champion's, should it have to answer."""
 SHADOW_NICE = 10
@@ -67,7 +70,7 @@ class ChallengerArm:
     champion: Model
     release: int
     state: str = "loading"
-    """loading, ready, restarting, fused, refused, ended."""
+    """loading, ready, late, restarting, fused, refused, ended."""
     reason: str = ""
     _runner: Runner | None = None
     _items: queue.SimpleQueue[Item | threading.Event | None] = field(default_factory=queue.SimpleQueue)
@@ -275,7 +278,7 @@ class ChallengerArm:
                 self._ask(items)
             self._runner.look()
         except ArmTimeoutError:
-            self._lost(items, "timeout", began, f"no answer within {self._patience():g} s")
+            self._late(items, began)
         except ArmDiedError as error:
             self._lost(items, "died", began, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours: nobody may wait for a thread that has ended
@@ -360,6 +363,21 @@ class ChallengerArm:
         if self._streak >= PAUSE_RESET:
             self._pause = FIRST_PAUSE
 
+    def _late(self, items: list[Item], began: float) -> None:
+        """Its requests go to the champion; the process may have met a busy machine, and is waited for a while."""
+        seconds, reason = time.perf_counter() - began, f"no answer within {self._patience():g} s"
+        for item in items:
+            self._return(item, "timeout", seconds)
+        self._enter("late", reason)
+        self._failed("timeout", 1)
+        assert self._runner is not None
+        try:
+            self._runner.forgive(GRACE_SECONDS, lambda: self.state == "late")
+        except (ArmTimeoutError, ArmDiedError):
+            self._broken("timeout", reason, counted=True)
+        else:
+            self._enter("ready", reason)
+
     def _lost(self, items: list[Item], outcome: str, began: float, reason: str) -> None:
         """The process is of no more use: its requests go to the champion first, then it is ended."""
         seconds = time.perf_counter() - began
@@ -367,11 +385,12 @@ class ChallengerArm:
             self._return(item, outcome, seconds)
         self._broken(outcome, reason)
 
-    def _broken(self, outcome: str, reason: str) -> None:
+    def _broken(self, outcome: str, reason: str, *, counted: bool = False) -> None:
         self._streak, self._due = 0, time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LAST_PAUSE)
         self._enter("restarting", reason)
-        self._failed(outcome, 1)
+        if not counted:
+            self._failed(outcome, 1)
         self._drop()
         self._say(f"is started again: {reason}" if not self.fuse.blown else f"is ended: {reason}")
 
