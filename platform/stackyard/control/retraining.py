@@ -17,7 +17,13 @@ def decide(world: World, now: dt.datetime, loop: Loop, found: Sequence[Candidate
     key = f"{now.date()}/{world.champion}"
     answer = world.verdicts
     if answer is None or answer.key != key:
-        arguments = {"until": now.date().isoformat(), "champion": world.champion, "now": now.isoformat()}
+        learnt = _learnt(world)
+        arguments = {
+            "until": now.date().isoformat(),
+            "champion": world.champion,
+            "now": now.isoformat(),
+            "data_end": None if learnt is None else learnt.isoformat(),
+        }
         return [Ask("verdicts", key, f"the evidence up to {now.date()} is to be weighed", arguments)]
     if answer.body is None:
         return [Wait(answer.failure or f"the evidence up to {now.date()} is being weighed", pending=not answer.failure)]
@@ -73,8 +79,9 @@ def _past(run: RunSeen, found: Sequence[Candidate]) -> policy.PastRun:
 
 def _data_end(world: World, loop: Loop, body: Mapping[str, Any]) -> dt.date:
     """The end of what the champion learnt from; without its run, what the evidence says of it."""
-    made = next((run for run in world.runs if run.bundle == world.champion and run.data_end), None)
-    if made is not None and made.data_end is not None:
-        return made.data_end
     told = body.get("champion_data_end")
-    return dt.date.fromisoformat(told) if told else loop.data_start
+    return _learnt(world) or (dt.date.fromisoformat(told) if told else loop.data_start)
+
+
+def _learnt(world: World) -> dt.date | None:
+    return next((run.data_end for run in world.runs if run.bundle == world.champion and run.data_end), None)
