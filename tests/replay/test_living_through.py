@@ -165,13 +165,11 @@ DEFAULTS = {"until": None, "days": None, "sample": 1.0, "report": None, "as_json
 
 @pytest.mark.usefixtures("inside")
 def test_the_last_line_is_one_object_and_the_page_needs_no_network(capsys: pytest.CaptureFixture[str]) -> None:
-    verb.run("replay", **DEFAULTS | {"days": 20})
+    verb.run("replay", **DEFAULTS | {"days": 3})
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["requests"] == 20 * A_DAY
+    assert line["requests"] == 3 * A_DAY
     assert {"retrains", "promotions", "rollbacks", "failed_requests"} <= line.keys()
-    assert 0.5 < line["loop_auc_mean"] < 1
-    assert line["frozen_auc_mean"] == pytest.approx(line["loop_auc_mean"], abs=0.3)
-    assert 0.3 < line["oracle_auc_mean"] < 1
+    assert all(0.7 < line[f"{name}_auc_mean"] < 1 for name in ("loop", "frozen", "oracle"))
     page = Path(line["report"]).read_text()
     assert page.count("<svg") == 5
     assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#)", page)
