@@ -56,16 +56,18 @@ def _seen(
         drift_alarm=body.get("drift_alarm"),
         shift_since=dt.date.fromisoformat(shift) if shift else None,
         new_rows=int(body.get("new_rows") or 0),
-        runs=tuple(_past(run, found) for run in world.runs if run.challenger and run.created is not None),
+        runs=tuple(_past(world, run, found) for run in world.runs if run.challenger and run.created is not None),
         by_hand=because,
         paused=world.wishes.paused is not None,
         running=any(run.state in ("running", "pending") for run in world.runs),
         data_start=loop.data_start,
+        since=world.chain[0].created if world.chain else None,
     )
 
 
-def _past(run: RunSeen, found: Sequence[Candidate]) -> policy.PastRun:
+def _past(world: World, run: RunSeen, found: Sequence[Candidate]) -> policy.PastRun:
     made = named(found, run.run_id)
+    ended = next((each.created for each in world.chain if each.candidate == run.run_id and each.outcome), None)
     promoted = made.promoted if made else (False if run.state == "failed" else None)
     assert run.created is not None
     return policy.PastRun(
@@ -74,6 +76,7 @@ def _past(run: RunSeen, found: Sequence[Candidate]) -> policy.PastRun:
         cpu_hours=run.cpu_hours,
         gpu_hours=run.gpu_hours,
         by_hand=run.wish is not None,
+        ended=ended,
     )
 
 
