@@ -102,6 +102,8 @@ def _enter(world: World, loop: Loop, candidate: Candidate, step: int, why: str) 
         step=step,
         arm=candidate.bundle,
         candidate=candidate.run.run_id,
+        # Loaded beside the champion before the last stage ends, so that its promotion is a pointer swap.
+        warm=(candidate.bundle,) if step + 1 == len(loop.rollout.stages) else (),
     )
 
 
