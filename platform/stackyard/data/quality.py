@@ -30,10 +30,10 @@ FEWEST_VALUES = 100
 """Below so many values or labels, a share of them is not judged."""
 AGAINST = -4.0
 """Labels this many standard errors against the champion's order are wrong, whatever their share: 1 in 30,000 by chance;
-306 real days of flights lie above -1.5."""
+the 306 real days that tests live through lie above -1.5."""
 TWICE = 2.0
-"""Labels that follow the champion's order, however little, may lie so many times `surprise` away: on real days of
-flights whose labels are 0.25 away they follow by four standard errors and more, and the greatest distance is 0.42."""
+"""Labels that follow the champion's order, however little, may lie so many times `surprise` away: on the real
+days that tests live through, labels 0.25 away follow by four standard errors and more, and the farthest lie 0.42 away."""
 
 
 @dataclass(frozen=True)

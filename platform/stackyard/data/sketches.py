@@ -73,12 +73,8 @@ class Sketch:
 
     def fits(self, other: Sketch) -> bool:
         """Whether both count in the same bins."""
-        return (self.kind, self.edges, self.names, len(self.counts)) == (
-            other.kind,
-            other.edges,
-            other.names,
-            len(other.counts),
-        )
+        bins = [(one.kind, one.edges, one.names, len(one.counts)) for one in (self, other)]
+        return bins[0] == bins[1]
 
     def add(self, values: pl.Series) -> Sketch:
         """This sketch and `values` more: of any type, nulls and NaN are missing, what does not fit is unseen."""
