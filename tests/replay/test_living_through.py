@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,19 +161,21 @@ def inside(town: Town, service: Service, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(town.folder)
 
 
-DEFAULTS = {"until": None, "days": None, "sample": 1.0, "report": None, "as_json": True}
+def replayed(**given: Any) -> None:
+    defaults: dict[str, Any] = {"until": None, "days": None, "sample": 1.0, "report": None, "as_json": True}
+    verb.run("replay", **{**defaults, **given})
 
 
 @pytest.mark.usefixtures("inside")
 def test_the_last_line_is_one_object_and_the_page_needs_no_network(capsys: pytest.CaptureFixture[str]) -> None:
-    verb.run("replay", **DEFAULTS | {"days": 3})
+    replayed(days=3)
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["requests"] == 3 * A_DAY
     assert {"retrains", "promotions", "rollbacks", "failed_requests"} <= line.keys()
     assert all(0.7 < line[f"{name}_auc_mean"] < 1 for name in ("loop", "frozen", "oracle"))
     page = Path(line["report"]).read_text()
     assert page.count("<svg") == 5
-    assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#)", page)
+    assert not re.search(r"<script|<link|@import|(src|href)=\"(?!#|data:)", page)
     outside = set(re.findall(r"https?://[^\"'\s<>)]+", page))
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
@@ -181,9 +184,8 @@ def test_the_last_line_is_one_object_and_the_page_needs_no_network(capsys: pytes
 def test_a_replay_that_is_over_is_told_again_and_lives_through_nothing_twice(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    until = DEFAULTS | {"until": str(START + ONE)}
     for _ in range(2):
-        verb.run("replay", **until)
+        replayed(until=str(START + ONE))
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first == second
     assert len(service.asked) == A_DAY
@@ -194,7 +196,7 @@ def test_a_stack_in_real_time_is_not_replayed(town: Town) -> None:
     card = town.state / "stack.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"clock": None}))
     with pytest.raises(Failure, match="clock: virtual") as failed:
-        verb.run("replay", **DEFAULTS)
+        replayed()
     assert failed.value.code == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,9 @@ def timeline(events: Sequence[Event], start: dt.date, end: dt.date) -> str:
 def heat(names: Sequence[str], weeks: Sequence[dt.date], psi: np.ndarray) -> str:
     """Drift by feature and week: PSI [features, weeks] against what the first model learnt from."""
     drawing, axes = _paper(0.9 + 0.26 * max(1, len(names)))
-    image = axes.imshow(psi, aspect="auto", cmap="OrRd", vmin=0, vmax=1.0, interpolation="nearest")
+    edges = [np.arange(size + 1) - 0.5 for size in (len(weeks), len(names))]
+    image = axes.pcolormesh(*edges, psi, cmap="OrRd", vmin=0, vmax=1.0)
+    axes.invert_yaxis()
     axes.set_yticks(range(len(names)), names)
     first = [n for n, week in enumerate(weeks) if n == 0 or week.month != weeks[n - 1].month]
     axes.set_xticks(first, [f"{weeks[n]:%b}" for n in first])
@@ -149,7 +152,7 @@ def _svg(drawing: Figure) -> str:
     with mpl.rc_context(_STYLE):
         drawing.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def _dated(axes: Axes) -> None:
