@@ -33,7 +33,7 @@ AGAINST = -4.0
 the 306 real days that tests live through lie above -1.5."""
 TWICE = 2.0
 """Labels that follow the champion's order, however little, may lie so many times `surprise` away: on the real
-days that tests live through, labels 0.25 away follow by four standard errors and more, and the farthest lie 0.42 away."""
+days that tests live through, labels 0.25 away follow by four standard errors and more, and none lies over 0.42 away."""
 
 
 @dataclass(frozen=True)
