@@ -61,7 +61,8 @@ def days(figure: str, daily: Daily, story: Story) -> str:
         axes.axvspan(_number(start), _number(to), color=STAGES[stage], lw=0, label=None if stage in shown else stage)
         shown.add(stage)
     for name, by_day in daily.items():
-        known = sorted(by_day)
+        if not (known := sorted(by_day)):
+            continue  # no truth has arrived yet
         values = np.array([by_day[day] for day in known])
         places = [_day(day) for day in known]
         width = 2.2 if name == "loop" else 1.4
@@ -71,7 +72,8 @@ def days(figure: str, daily: Daily, story: Story) -> str:
         axes.axvline(_number(at), color="#475569", lw=0.8, ls=":")
     axes.set_ylabel(f"{figure}, {SMOOTH}-day mean")
     _dated(axes)
-    axes.legend(ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16))
     return _svg(drawing)
 
 
@@ -89,7 +91,8 @@ def months(figure: str, monthly: Daily, names: Sequence[str]) -> str:
     axes.set_xticks(np.arange(len(names)), names)
     axes.set_ylabel(figure)
     axes.grid(visible=False, axis="x")
-    axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    if names:
+        axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2))
     return _svg(drawing)
 
 
