@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackyard.serving import arm_wire
+from stackyard.serving import arm_wire, batching
 from stackyard.serving.arm_items import assigned, caller
 from stackyard.serving.arm_wire import Miss, WireError
-from stackyard.serving.batching import Ask
+from stackyard.serving.batching import Ask, Batcher, Logged, Placed
 from stackyard.serving.fuse import FORGIVEN_BY, Fuse
+from stackyard.serving.metrics import Metrics
 
 
 def ask(row: dict[str, Any], request_id: str = "request-1") -> Ask:
@@ -128,3 +129,46 @@ def told(head: Any, tail: bytes) -> bytes:
 def test_a_size_without_end_is_refused_before_anything_is_read() -> None:
     with pytest.raises(WireError, match="bytes"):
         arm_wire.size(struct.pack("<Q", 1 << 60))
+
+
+class _Heard:
+    """A challenger and a log that keep what they are handed."""
+
+    def __init__(self) -> None:
+        self.frames: list[pl.DataFrame] = []
+
+    def take(self, batch: list[Ask]) -> list[Ask]:
+        return batch
+
+    def answered(self, _batch: list[Ask], frame: pl.DataFrame, _moment: float) -> None:
+        self.frames.append(frame)
+
+    def log(self, logged: Logged) -> None:
+        self.frames.append(logged.frame)
+
+
+class _Sums:
+    """A model whose frames are known."""
+
+    bundle = "b" * 64
+
+    def __init__(self) -> None:
+        self.made: list[pl.DataFrame] = []
+
+    def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        self.made.append(pl.DataFrame(rows))
+        return self.made[-1]
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        return np.zeros((frame.height, 1))
+
+
+def test_no_two_threads_are_handed_one_frame_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads with one polars object can wait for ever: one for its lock, one for Python's."""
+    monkeypatch.setattr(batching, "deliver", lambda _batch, _results: None)
+    heard, model = _Heard(), _Sums()
+    batcher = Batcher(8, Metrics(), heard.log)
+    batcher._answer(Placed(model, 1, heard), [ask({"a": 1.0})])  # type: ignore[arg-type]
+    objects = [frame._df for frame in (*model.made, *heard.frames)]
+    assert len(objects) == 3
+    assert len({id(each) for each in objects}) == 3

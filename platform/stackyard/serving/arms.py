@@ -415,7 +415,7 @@ class ChallengerArm:
         """Count and log what became of `item`."""
         arm, moment = self.arm, self.now() if item.moment is None else item.moment
         self.metrics.arm_requests.labels(arm.kind, outcome).inc(len(item.counts))
-        frame = item.picked()
+        frame = item.picked().clone()  # the log's thread has an object of its own, see batching
         self.log(Logged(arm.bundle, moment, item.names, frame, outputs, item.release, arm.kind, outcome, seconds))
 
     def _drop(self) -> None:

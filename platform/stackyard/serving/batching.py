@@ -254,10 +254,13 @@ class Batcher:
             start += len(ask.rows)
         deliver(batch, results)
         self.metrics.batch_rows.observe(len(outputs))
-        self.log(Logged(model.bundle, moment, ids(batch), frame, outputs, placed.release, seconds=seconds))
+        # Each thread gets a frame object of its own: polars holds a frame's lock while it waits for Python's own, so two
+        # threads with one object (one writing it into a Python buffer, one reading its columns) would wait for ever.
+        logged = Logged(model.bundle, moment, ids(batch), frame.clone(), outputs, placed.release, seconds=seconds)
+        self.log(logged)
         for challenger in {placed.challenger, *(ask.fallback.challenger for ask in batch if ask.fallback)}:
             if challenger is not None:
-                challenger.answered(batch, frame, moment)
+                challenger.answered(batch, frame.clone(), moment)
 
 
 def ids(batch: list[Ask]) -> list[tuple[str, int]]:
