@@ -254,7 +254,7 @@ class Batcher:
             start += len(ask.rows)
         deliver(batch, results)
         self.metrics.batch_rows.observe(len(outputs))
-        # Each thread gets a frame object of its own: polars holds a frame's lock while it waits for Python's own, so two
+        # Each thread gets a frame object of its own: polars holds a frame's lock while it waits for Python's, so two
         # threads with one object (one writing it into a Python buffer, one reading its columns) would wait for ever.
         logged = Logged(model.bundle, moment, ids(batch), frame.clone(), outputs, placed.release, seconds=seconds)
         self.log(logged)
