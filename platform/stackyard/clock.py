@@ -43,22 +43,33 @@ class VirtualClock:
 
 
 class FileClock:
-    """Time that stands in a file, for processes of one stack that live through a replay together."""
+    """Time that stands in a file, for processes of one stack that live through a replay together.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    A second line, where there is one, is the time up to which all that happened is known. Whoever decides lives by
+    that: a decision then does not depend on how much of a day had reached the store when it was looked at.
+    """
+
+    def __init__(self, path: Path, *, known: bool = False) -> None:
+        self._path, self._known = path, known
 
     def now(self) -> dt.datetime:
         """The time in the file, UTC. Raises OSError or ValueError while there is none."""
-        return dt.datetime.fromisoformat(self._path.read_text().strip())
+        lines = self._path.read_text().split()
+        if not lines:
+            raise ValueError(f"{self._path} is empty")
+        return dt.datetime.fromisoformat(lines[-1 if self._known else 0])
 
-    def set(self, now: dt.datetime) -> None:
-        """Put the clock to `now`; readers see the old time or the new one, never half of it."""
+    def set(self, now: dt.datetime, known: dt.datetime | None = None) -> None:
+        """Put the clock to `now`, all being known up to `known` (absent: up to now).
+
+        Readers see the old time or the new one, never half of it.
+        """
         scratch = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        scratch.write_text(now.astimezone(dt.UTC).isoformat())
+        scratch.write_text("\n".join(at.astimezone(dt.UTC).isoformat() for at in (now, known) if at is not None))
         os.replace(scratch, self._path)
 
 
-def clock_of(path: Path | None) -> Clock:
-    """The machine's clock, or the one in the file `path`."""
-    return SystemClock() if path is None else FileClock(path)
+def clock_of(path: Path | None, *, known: bool = False) -> Clock:
+    """The machine's clock, or the one in the file `path`; of that the present, or the time up to which all is
+    `known`."""
+    return SystemClock() if path is None else FileClock(path, known=known)

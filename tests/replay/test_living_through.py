@@ -88,12 +88,19 @@ def test_a_sample_is_the_same_rows_each_time_and_a_part_of_the_larger_one(town: 
 
 
 def test_time_stands_still_while_the_loop_is_at_work(town: Town, service: Service, controller: Controller) -> None:
-    controller.busy.set()
+    controller.work()
     said: list[str] = []
     with pytest.raises(ReplayError, match=r"not settled after .*: run 2 is training"):
         town.yard(service.port).settle(town.clock.now(), said.append, 0.5)
     controller.busy.clear()
     assert live(replay(town, service), 1) == [A_DAY]
+
+
+def test_the_loop_lives_by_whole_days_whatever_had_arrived_when_it_looked(
+    town: Town, service: Service, controller: Controller
+) -> None:
+    live(replay(town, service), 2)
+    assert controller.lived == [rows.midnight(START + n * ONE) for n in range(3)]
 
 
 def test_time_stands_still_until_the_controller_has_seen_it(town: Town, service: Service) -> None:

@@ -20,7 +20,7 @@ import polars as pl
 import xgboost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stackyard.clock import FileClock
+from stackyard.clock import FileClock, clock_of
 from stackyard.control.journal import Journal
 from stackyard.data import code, features, sources
 from stackyard.data.features import FeatureSchema
@@ -292,13 +292,25 @@ class Controller(threading.Thread):
 
     def __init__(self, town: Town) -> None:
         super().__init__(daemon=True)
-        self.town, self.busy, self.over = town, threading.Event(), threading.Event()
+        self.town, self.busy, self.over, self._told = town, threading.Event(), threading.Event(), threading.Event()
+        self.lived: list[dt.datetime] = []
+        """Every time at which it looked, each once."""
         self.start()
 
+    def work(self) -> None:
+        """Be busy from now on; returns once that is told."""
+        self.busy.set()
+        assert self._told.wait(20)
+
     def run(self) -> None:
+        clock = clock_of(self.town.state / "clock", known=True)
         while not self.over.is_set():
-            settled = not self.busy.is_set()
-            self.town.journal.beat("toy", self.town.clock.now(), settled, "" if settled else "run 2 is training")
+            now, settled = clock.now(), not self.busy.is_set()
+            if now not in self.lived[-1:]:
+                self.lived.append(now)
+            self.town.journal.beat("toy", now, settled, "" if settled else "run 2 is training")
+            if not settled:
+                self._told.set()
             time.sleep(0.02)
 
 

@@ -56,7 +56,7 @@ def main(path: str) -> int:
     journal.migrate()
     of_data = settings.project["data"]["source"].get("secrets", ())
     runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder, of_data))
-    projector, clock = Projector(), clock_of(settings.clock)
+    projector, clock = Projector(), clock_of(settings.clock, known=True)
     worker, alerts = _worker(settings), _alerts(settings, clock, journal)
     reconciler = Reconciler(
         settings,

@@ -7,7 +7,9 @@ Nothing is repaired here: what is not as the spec says stays visible for the che
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,8 +19,12 @@ from stackyard.data.normal import normal, ordered
 from stackyard.spec.models import CsvSourceSpec, DataSpec, ParquetSourceSpec, PythonSourceSpec, WindowSpec
 
 
-def read(data: DataSpec, project_folder: Path, window: WindowSpec | None) -> pl.DataFrame:
+def read(
+    data: DataSpec, project_folder: Path, window: WindowSpec | None, function: Callable[..., Any] | None = None
+) -> pl.DataFrame:
     """The rows of `window` (None: the spec's own), time-ordered, duplicates kept; times in UTC microseconds.
+
+    Whoever reads often hands over the source's `function` (see `function_of`), so that it may remember something.
 
     Columns come in the spec's order and types where that loses nothing; unknown ones follow, wrong ones are left
     for `checks.violations`. Raises DataError: no rows, a file that cannot be read, a source function that fails
@@ -27,7 +33,7 @@ def read(data: DataSpec, project_folder: Path, window: WindowSpec | None) -> pl.
     window = window or data.window
     match data.source:
         case PythonSourceSpec(python=path):
-            frame = _called(path, data, project_folder, window)
+            frame = _called(path, data, project_folder, window, function)
         case ParquetSourceSpec(parquet=where):
             frame = _within(files.read_parquet(where, data, project_folder), data, window)
         case CsvSourceSpec(csv=where):
@@ -37,14 +43,22 @@ def read(data: DataSpec, project_folder: Path, window: WindowSpec | None) -> pl.
     return ordered(frame, data)
 
 
+def function_of(data: DataSpec, project_folder: Path) -> Callable[..., Any] | None:
+    """The function of a source that is one, imported afresh. Raises DataError."""
+    source = data.source
+    return loading.load(project_folder, source.python) if isinstance(source, PythonSourceSpec) else None
+
+
 def span(window: WindowSpec) -> tuple[dt.datetime, dt.datetime]:
     """The window as [start, end) in UTC."""
     start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (window.start, window.end))
     return start, end
 
 
-def _called(path: str, data: DataSpec, folder: Path, window: WindowSpec) -> pl.DataFrame:
-    function = loading.load(folder, path)
+def _called(
+    path: str, data: DataSpec, folder: Path, window: WindowSpec, function: Callable[..., Any] | None
+) -> pl.DataFrame:
+    function = function or loading.load(folder, path)
     start, end = span(window)
     try:
         found = function(start, end)

@@ -12,8 +12,11 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from stackyard.data import sources
 from stackyard.replay import rows
 from stackyard.replay.diary import Diary, Entry, entry
 from stackyard.replay.rows import STEP, STEPS, Day, Request, midnight
@@ -40,6 +43,10 @@ class Replay:
     """Told what is being done."""
     _known: dict[dt.date, Day] = field(default_factory=dict)
 
+    @cached_property
+    def _source(self) -> Callable[..., Any] | None:
+        return sources.function_of(self.project.data, self.folder)
+
     @property
     def start(self) -> dt.date:
         """The first day: the one after the first model's data."""
@@ -60,7 +67,7 @@ class Replay:
         if day not in self._known:
             oldest = day - ONE * (2 + self._label_days())
             self._known = {known: found for known, found in self._known.items() if known >= oldest}
-            self._known[day] = rows.read(self.project, self.folder, day, self.sample)
+            self._known[day] = rows.read(self.project, self.folder, day, self.sample, self._source)
         return self._known[day]
 
     def _live(self, day: dt.date) -> Entry:
@@ -96,14 +103,15 @@ class Replay:
         async with Sender(self.yard.predict, self.yard.token(), self.diary.failed) as sender:
             for step, asked in enumerate(by_step):
                 now = midnight(day.day) + step * STEP
-                self.yard.forward(now)
+                self.yard.forward(now, midnight(day.day))  # the loop weighs whole days
                 known = rows.due([*past, day], now, now + STEP, self.project.monitoring.label_delay)
                 labels += len(known)
+                telling = asyncio.create_task(sender.tell([each for each in known if each.request_id not in told]))
+                traffic.add(await sender.ask(asked))
                 try:
-                    await sender.tell([request for request in known if request.request_id not in told])
+                    await telling
                 except OSError as error:
                     raise ReplayError(str(error)) from None
-                traffic.add(await sender.ask(asked))
         return traffic, labels
 
     def _past(self, day: dt.date) -> list[Day]:

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,20 @@ def midnight(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), dt.UTC)
 
 
-def read(project: ProjectSpec, folder: Path, day: dt.date, sample: float = 1.0) -> Day:
+def read(
+    project: ProjectSpec,
+    folder: Path,
+    day: dt.date,
+    sample: float = 1.0,
+    function: Callable[..., Any] | None = None,
+) -> Day:
     """The requests of `day`, in order of time; of each row's id its hash decides whether it is in the sample.
 
-    `sample` is a share in (0, 1]. A day without rows has no requests. Raises DataError.
+    `sample` is a share in (0, 1]; `function` as in `sources.read`. A day without rows has no requests.
+    Raises DataError.
     """
     try:
-        frame = sources.read(project.data, folder, WindowSpec(start=day, end=day + dt.timedelta(days=1)))
+        frame = sources.read(project.data, folder, WindowSpec(start=day, end=day + dt.timedelta(days=1)), function)
     except DataError as error:
         if "no rows from" not in str(error):
             raise

@@ -20,7 +20,7 @@ from stackyard.store import layout, releases
 from stackyard.store.keys import read_private
 from stackyard.store.objects import Store
 
-LOOK = 0.25
+LOOK = 0.05
 """Seconds between two looks at something that is waited for."""
 
 
@@ -46,10 +46,10 @@ class Yard:
         """What `POST /labels` and `POST /flush` ask for."""
         return read_private(self.token_path).decode().strip()
 
-    def forward(self, to: dt.datetime) -> None:
-        """Move the clock on; never back."""
+    def forward(self, to: dt.datetime, known: dt.datetime | None = None) -> None:
+        """Move the clock on, never back; the loop lives at `known` meanwhile (absent: at the same time)."""
         if to > self.clock.now():
-            self.clock.set(to)
+            self.clock.set(to, known)
 
     def flush(self) -> None:
         """See every replica's log in the store. Raises ReplayError."""
@@ -61,7 +61,7 @@ class Yard:
                 raise FlushError("no replica answers")
             except FlushError as error:  # one that is just being replaced
                 why = str(error)
-                time.sleep(LOOK * 2**again)
+                time.sleep(0.25 * 2**again)
         raise ReplayError(f"the logs cannot be flushed: {why}")
 
     def logged(self, day: dt.date) -> frozenset[str]:
