@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stackyard.store import inbox
+from stackyard.store.releases import Arm
 from yard import Speaks, Yard
 
 WHY = ("--because", "it was agreed")
@@ -49,6 +50,18 @@ def test_without_a_rollout_rollback_means_the_champion_before_whatever_is_releas
     (wish,) = yard.wishes()
     assert wish.bundle == yard.bundle(1)
     assert inbox.state([wish], newest=5).rollback == (wish,)
+
+
+def test_under_watch_rollback_means_the_champion_before_and_never_one_that_was_taken_back(
+    yard: Yard, speak: Speaks
+) -> None:
+    arm = Arm(bundle=yard.bundle(1), kind="shadow", share=1.0)
+    yard.release(1)
+    yard.release(2, candidate=yard.made(2), outcome="promoted", stage="watch", arms=(arm,))
+    assert speak("rollback", *WHY)[0] == 0
+    assert yard.wishes()[-1].bundle == yard.bundle(1)
+    yard.release(1, candidate="parcels-0002-abcdef01", outcome="rolled_back")
+    assert "was taken back: name one" in speak("rollback", *WHY)[2]
 
 
 @pytest.mark.parametrize(

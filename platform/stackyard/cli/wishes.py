@@ -16,6 +16,7 @@ from stackyard.cli import versions
 from stackyard.cli.failures import USAGE, Failure
 from stackyard.cli.stack import StackCard, find, open_store
 from stackyard.clock import clock_of
+from stackyard.control.candidates import former
 from stackyard.store import inbox
 from stackyard.store.inbox import Kind, Wish
 from stackyard.store.keys import KeyFileError, ensure_signing_key
@@ -49,7 +50,7 @@ def promote(stack: str, name: str, because: str, *, as_json: bool) -> None:
 
 
 def rollback(stack: str, to: str | None, because: str, *, as_json: bool) -> None:
-    """Return to version `to`, or to where things were before the newest change. Raises Failure when there is none.
+    """Return to version `to`, or end the rollout, or return to the champion before. Raises Failure when there is none.
 
     The wish names the bundle that is meant now, so that whatever is released meanwhile does not change its sense.
     """
@@ -58,19 +59,20 @@ def rollback(stack: str, to: str | None, because: str, *, as_json: bool) -> None
     if not past.chain:
         raise Failure("there is no champion yet, so nothing can be taken back")
     live = past.chain[-1]
-    rolling = bool(live.arms)
-    champions = list(dict.fromkeys(release.champion for release in reversed(past.chain)))
+    rolling = live.step is not None and live.outcome is None  # a watch's arm is the champion before
     if to is not None:
         version = versions.find(past, to)
         bundle = version.bundle
-        if bundle is None or bundle not in champions:
+        if bundle is None or bundle not in {release.champion for release in past.chain}:
             raise Failure(f"version {version.number} was never champion (it is {version.outcome})")
     elif rolling:
         bundle = live.champion
-    elif len(champions) > 1:
-        bundle = champions[1]
-    else:
+    elif (before := former(past.chain)) is not None:
+        bundle = before
+    elif len({release.champion for release in past.chain}) == 1:
         raise Failure("the champion is the first there was: there is nothing to return to")
+    else:
+        raise Failure("every champion before this one was taken back: name one with `--to VERSION` if it is to return")
     if bundle == live.champion and not rolling:
         raise Failure(f"bundle {bundle[:12]} is live already")
     said = "the challenger is to be taken back" if bundle == live.champion else f"bundle {bundle[:12]} is to return"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Protocol
 
 from stackyard.control.world import GateSeen, ReleaseSeen, RunSeen, World
 
@@ -41,6 +42,26 @@ class Candidate:
         return None if self.state in OPEN else self.state not in BROUGHT_NOTHING
 
 
+class Live(Protocol):
+    """What a Release says of the champion."""
+
+    @property
+    def champion(self) -> str: ...
+    @property
+    def outcome(self) -> str | None: ...
+
+
+def former(chain: Sequence[Live]) -> str | None:
+    """The champion that a rollback of the newest Release's returns to: the last one before it that nobody took back."""
+    taken_back: set[str] = set()
+    for before, after in pairwise(chain):
+        if before.champion != after.champion:
+            taken_back.discard(after.champion)
+            taken_back |= {before.champion} if after.outcome == "rolled_back" else set()
+    others = (each.champion for each in reversed(chain) if each.champion != chain[-1].champion)
+    return next((bundle for bundle in others if bundle not in taken_back), None)
+
+
 def candidates(world: World) -> list[Candidate]:
     """Every succeeded retraining, oldest first."""
     runs = [run for run in world.runs if run.challenger and run.state == "succeeded" and run.bundle]
@@ -67,12 +88,12 @@ def _candidate(
         return Candidate(run, state, f"release {ended.number}", gate)
     if run.run_id in world.wishes.rejected:
         return Candidate(run, "rejected", world.wishes.rejected[run.run_id], gate)
-    if gate is None:
-        return Candidate(run, "ungated", "its gates have not been judged yet")
-    if not gate.passed:
+    if gate is not None and not gate.passed:
         return Candidate(run, "refused", gate.reason, gate)
     if run.number < newest:
         return Candidate(run, "superseded", f"version {newest} is newer and passed its gates", gate)
+    if gate is None:
+        return Candidate(run, "ungated", "its gates have not been judged yet")
     return Candidate(run, "ready", gate.reason, gate)
 
 

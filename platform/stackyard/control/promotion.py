@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from stackyard.control.actions import Action, Ask, Publish, Wait
-from stackyard.control.candidates import Candidate, candidates, named
+from stackyard.control.candidates import Candidate, candidates, former, named
 from stackyard.control.world import Loop, ReleaseSeen, World
 
 FRESH = dt.timedelta(seconds=60)
@@ -38,28 +38,28 @@ def decide(world: World, now: dt.datetime, loop: Loop) -> list[Action]:
 
 
 def _taken_back(world: World, found: list[Candidate], live: ReleaseSeen) -> Action | None:
-    """The first wish to roll back that no Release has served."""
-    served = {release.wish for release in world.chain}
+    """The first wish to roll back that no Release has served; one that cannot be served keeps no other waiting."""
+    served, waiting = {release.wish for release in world.chain}, None
     for wish, (bundle, reason) in world.wishes.rollback.items():
         if wish in served:
             continue
         target = _target(world, live, bundle)
         if target is None:
-            return Wait(f"a rollback was asked for, and there is no earlier champion to return to: {reason}")
-        if live.step is not None and live.outcome is None and target == live.champion:
-            outcome, candidate = "stopped", live.candidate
+            told = f"a rollback was asked for, and there is no earlier champion to return to: {reason}"
+            waiting = waiting or Wait(told)
         else:
-            outcome, candidate = "rolled_back", _maker(found, live.champion)
-        return Publish(
-            world.release + 1,
-            target,
-            f"taken back by a person: {reason}",
-            candidate=candidate,
-            outcome=outcome,
-            warm=(live.champion,) if target != live.champion else (),
-            wish=wish,
-        )
-    return None
+            return _returned(world, found, live, target, wish, reason)
+    return waiting
+
+
+def _returned(world: World, found: list[Candidate], live: ReleaseSeen, target: str, wish: str, reason: str) -> Publish:
+    """The Release that serves a rollback to `target`, also where nothing is left to take back: it is asked once."""
+    back = Publish(world.release + 1, target, f"taken back by a person: {reason}", wish=wish)
+    if target != live.champion:
+        return replace(back, candidate=_maker(found, live.champion), outcome="rolled_back", warm=(live.champion,))
+    if live.step is not None and live.outcome is None:
+        return replace(back, candidate=live.candidate, outcome="stopped")
+    return replace(back, reason=f"a rollback to the bundle that is live: {reason}")
 
 
 def _target(world: World, live: ReleaseSeen, bundle: str | None) -> str | None:
@@ -69,7 +69,7 @@ def _target(world: World, live: ReleaseSeen, bundle: str | None) -> str | None:
         return bundle if bundle in champions else None
     if live.step is not None and live.outcome is None:
         return live.champion
-    return next((each for each in reversed(champions) if each != live.champion), None)
+    return former(world.chain)
 
 
 def _maker(found: list[Candidate], bundle: str) -> str | None:
@@ -77,17 +77,24 @@ def _maker(found: list[Candidate], bundle: str) -> str | None:
 
 
 def _gates(world: World, found: list[Candidate]) -> list[Action]:
-    for each in found:
+    """The newest candidate that is to be judged; one that cannot be judged keeps no other waiting."""
+    failed: list[Action] = []
+    for each in reversed(found):
         if each.state != "ungated":
             continue
-        run = each.run
-        if world.gating is not None and world.gating.key == run.run_id and world.gating.failure is None:
+        run, asked = each.run, world.gating if world.gating and world.gating.key == each.run.run_id else None
+        if asked is None:
+            question = {"run_id": run.run_id}
+            return [Ask("gate", run.run_id, f"version {run.number} is to be judged by its gates", question)]
+        if asked.failure is None:
             return [Wait(f"the gates judge version {run.number}", pending=True)]
-        return [Ask("gate", run.run_id, f"version {run.number} is to be judged by its gates", {"run_id": run.run_id})]
-    return []
+        failed = [Wait(f"the gates cannot judge version {run.number}: {asked.failure}")]
+    return failed
 
 
 def _begin(world: World, loop: Loop, candidate: Candidate) -> Action:
+    if world.wishes.paused is not None:
+        return Wait(f"version {candidate.run.number} is ready, and the loop is paused: {world.wishes.paused}")
     if not loop.rollout.stages:
         return _promotion(world, loop, candidate, "there are no stages to pass")
     return _enter(world, loop, candidate, 0, f"version {candidate.run.number} passed its gates: {candidate.reason}")
@@ -111,13 +118,30 @@ def _stage(world: World, now: dt.datetime, loop: Loop, rolling: Candidate, live:
     run, step = rolling.run, live.step or 0
     if run.run_id in world.wishes.rejected:
         return [_end(world, rolling, "stopped", f"rejected by a person: {world.wishes.rejected[run.run_id]}")]
+    hurried: Action | None = None
     if run.run_id in world.wishes.promote:
-        return [_promotion(world, loop, rolling, f"a person: {world.wishes.promote[run.run_id]}")]
+        hurried = _promotion(world, loop, rolling, f"a person: {world.wishes.promote[run.run_id]}")
+        if isinstance(hurried, Publish):
+            return [hurried]
     if step >= len(loop.rollout.stages) or live.arm != rolling.bundle:
         return [_end(world, rolling, "expired", "the spec's stages changed while it was rolled out")]
     subject = f"stage {step + 1} of version {run.number}"
     asked, verdict = _question(world, now, live, subject, {"step": step})
-    return asked if verdict is None else [*asked, _judged(world, loop, rolling, live, verdict)]
+    if verdict is None:
+        return [*asked, *([hurried] if hurried else [])]
+    if hurried is None or verdict["action"] == "stop":  # harm is seen also while signatures are awaited
+        hurried = _judged(world, loop, rolling, live, verdict)
+    if isinstance(hurried, Wait) and verdict["action"] == "advance" and (newer := _overtaken(world, loop, live, now)):
+        hurried = _end(world, rolling, "expired", f"{hurried.reason}, past its deadline, and version {newer} is ready")
+    return [*asked, hurried]
+
+
+def _overtaken(world: World, loop: Loop, live: ReleaseSeen, now: dt.datetime) -> int | None:
+    """The version that waits behind a candidate whose stage is past its deadline."""
+    deadline = dt.timedelta(seconds=loop.rollout.stages[live.step or 0].deadline)
+    if live.created is None or now < live.created + deadline:
+        return None
+    return next((each.run.number for each in candidates(world) if each.state == "ready"), None)
 
 
 def _watch(world: World, now: dt.datetime, live: ReleaseSeen) -> list[Action]:
