@@ -95,8 +95,9 @@ def _rates(seen: Judging) -> sequential.TwoSampleRates:
     if seen.whole:
         return sequential.TwoSampleRates(0, 0, b.failures, b.tried, 1.0)
     share = seen.asked.share
-    if seen.shadow or seen.evidence.fused:
-        # Who answers is then no draw: a shadow sees what the champion sees, and a fuse keeps requests from it.
+    if seen.shadow or seen.evidence.fused or seen.spec.key is not None:
+        # Which requests it gets is then no draw: a shadow sees what the champion sees, a fuse keeps requests from it,
+        # and callers who stay on one arm ask more or less than others.
         share = b.tried / max(a.tried + b.tried, 1)
     share = min(max(share, 1e-6), 1 - 1e-6)
     return sequential.TwoSampleRates(a.failures, a.tried, b.failures, b.tried, share)
@@ -106,7 +107,8 @@ def _errors(seen: Judging) -> Iterator[Check]:
     """Errors: harm, its exclusion, and fuses that blew."""
     rates, margin = _rates(seen), seen.spec.guards.errors
     b = seen.evidence.challenger
-    harm = sequential.above(b.failures, b.tried, margin) if seen.whole else rates.harm()
+    # A shadow's failures hurt nobody: only more of them than a canary may be allowed speak against it.
+    harm = sequential.above(b.failures, b.tried, margin) if seen.whole or seen.shadow else rates.harm()
     shown = ", ".join(f"{name} {count}" for name, count in sorted(b.outcomes.items()) if name != "ok" and count)
     told = f"the challenger failed {b.failures} of {b.tried} requests ({shown or 'none'})"
     if not seen.whole:

@@ -246,7 +246,8 @@ class GatesSpec(Spec):
     """The greatest gap of the deciding metric between two judged slices. Absent: not judged."""
 
     calibration: Annotated[float, Field(gt=0)] = 0.1
-    """The greatest expected calibration error, for binary and multiclass tasks. Absent: 0.1."""
+    """The greatest expected calibration error, for binary and multiclass tasks; a candidate beyond it still passes
+    when it is no worse calibrated than the champion. Absent: 0.1."""
 
     latency: Duration = 0.05
     """The longest time for one row, median of the golden rows. Absent: 50ms."""
