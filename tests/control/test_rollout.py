@@ -279,3 +279,13 @@ def test_a_watch_ends_with_the_former_champion_only_if_that_proves_better(
     evidence = _shadow(days, _paired(rows, better))
     said = watch(WATCHED, BINARY, START, evidence, START + days * DAY)
     assert said.action == action, said.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [pytest.param(None, "stop", id="requests-are-drawn"), pytest.param("carrier", "advance", id="one-busy-caller")],
+)
+def test_callers_who_stay_on_an_arm_and_ask_more_than_others_are_no_harm(key, action):
+    spec = SPEC.model_copy(update={"key": key})
+    busy = _canary(1, _arm(6_000, 120), _arm(2_000, 40))  # 5 % of callers, a quarter of requests, alike in failing
+    assert _judged(CANARY, replace(busy, assigned=(285, 15)), 1, spec).action == action

@@ -27,6 +27,7 @@ class Decision(Base):
     """A decision and its reason; a decision that stays the same is one row with a moving `last_seen`."""
 
     __tablename__ = "decisions"
+    __table_args__ = (sa.Index("decisions_by_topic", "model", "topic", "id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(index=True)
     topic: Mapped[str] = mapped_column(default="")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stackyard.control.actions import Action, Propose
+from stackyard.control.actions import Action, Ask, Propose, Publish
 from stackyard.control.world import ReleaseSeen, World
 from stackyard.monitoring.alerts import Event
 
@@ -29,7 +29,7 @@ _SAID = {
 
 def events(world: World, due: Sequence[Action], reasons: Mapping[int, str], now: str) -> list[Event]:
     """Everything worth telling of `world`; `reasons` are those of Releases, by number."""
-    return [*_releases(world, reasons), *_runs(world), *_evidence(world, now), *_proposal(due, now)]
+    return [*_releases(world, reasons), *_runs(world), *_evidence(world, now), *_proposal(world, due, now)]
 
 
 def _releases(world: World, reasons: Mapping[int, str]) -> Iterator[Event]:
@@ -138,8 +138,11 @@ def _trouble(
     return Event(key=key, owner=owner, what=what, since=since or now, topic=topic, cause=cause, done=done, todo=todo)
 
 
-def _proposal(due: Sequence[Action], now: str) -> Iterator[Event]:
+def _proposal(world: World, due: Sequence[Action], now: str) -> Iterator[Event]:
     asked = next((action for action in due if isinstance(action, Propose)), None)
+    decided = world.verdicts is not None and world.verdicts.body is not None
+    if asked is None and (not decided or any(isinstance(action, Ask | Publish) for action in due)):
+        return  # a look in which nothing was decided about it does not end it
     yield _trouble(
         "proposal",
         "model",
