@@ -112,7 +112,10 @@ def test_a_day_is_over_only_when_every_replica_serves_what_was_decided(town: Tow
     service.behind = 1
     with pytest.raises(ReplayError, match="1 replicas do not serve release 1 yet"):
         town.yard(service.port).settle(town.clock.now(), lambda _: None, 0.5)
-    service.behind = 0
+    service.behind, service.challenger = 0, "loading"
+    with pytest.raises(ReplayError, match="1 replicas are loading the challenger"):
+        town.yard(service.port).settle(town.clock.now(), lambda _: None, 0.5)
+    service.challenger = "fused"
     town.yard(service.port).settle(town.clock.now(), lambda _: None, 10)
 
 

@@ -14,7 +14,7 @@ import pytest
 from journey import Checkout, copy_of_this_checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.engine, pytest.mark.timeout(1200)]
-UNTIL, SAMPLE = "2013-01-22", "0.2"
+UNTIL, SAMPLE = "2013-01-22", "0.3"
 
 
 @pytest.fixture(scope="module")

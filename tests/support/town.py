@@ -196,6 +196,8 @@ class Service:
         """After so many requests, who is to be killed."""
         self.behind = 0
         """How many Releases it has not taken up."""
+        self.challenger: str | None = None
+        """The state of its challenger, if it has one."""
         self._rows: list[dict[str, Any]] = []
         self._files = 0
         self._lock = threading.Lock()
@@ -210,7 +212,8 @@ class Service:
 
             def do_GET(self) -> None:
                 number = len(releases.history(town.store, "toy", town.trusted))
-                self._answer(200, {"release": number - service.behind, "draining": False})
+                arms = [{"state": service.challenger}] if service.challenger else []
+                self._answer(200, {"release": number - service.behind, "draining": False, "arms": arms})
 
             def _answer(self, status: int, body: dict[str, Any]) -> None:
                 data = json.dumps(body).encode()

@@ -5,11 +5,13 @@ Exit codes: 0 asked to stop, 1 the artifact store is away, 4 another controller 
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -29,8 +31,11 @@ from stackyard.store.documents import public_text
 from stackyard.store.keys import ensure_signing_key, read_private
 from stackyard.store.objects import Store
 
-PERIOD, REPLAYED_PERIOD = 1.0, 0.1
-"""Seconds between looks at the world; time that is only played does not wait for them."""
+PERIOD = 1.0
+"""Seconds between looks at the world."""
+HURRY, GLANCE = 0.2, 0.02
+"""The same where time is only played and something is under way, and how often its clock and the worker's answers are
+glanced at meanwhile: whoever moves the clock waits for this loop."""
 
 log = structlog.get_logger()
 
@@ -69,10 +74,10 @@ def main(path: str) -> int:
         alerts=alerts,
     )
     log.info("started", stack=settings.stack, model=settings.model)
-    period = PERIOD if settings.clock is None else REPLAYED_PERIOD
     while not stop.is_set():
+        settled, lived = False, _told(clock)
         try:
-            reconciler.step()
+            settled = reconciler.step()
         except Exception as error:  # the loop outlives any one look; what failed is seen again
             try:
                 news = reconciler.note(error)
@@ -80,7 +85,10 @@ def main(path: str) -> int:
                 news = True
             if news:
                 log.exception("step failed", error=str(error))
-        stop.wait(period)
+        if settings.clock is None:
+            stop.wait(PERIOD)
+        else:
+            _glance(stop, clock, lived, worker, PERIOD if settled else HURRY)
     worker.stop()
     alerts.close()
     projector.stop()
@@ -88,6 +96,20 @@ def main(path: str) -> int:
         journal.excused(run_id)
     journal.close()
     return 0
+
+
+def _glance(stop: threading.Event, clock: Clock, lived: dt.datetime | None, worker: Worker, seconds: float) -> None:
+    """Rest for `seconds`, or until the clock is not at `lived`, an answer has come or it is time to stop."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and _told(clock) == lived and not worker.answered and not stop.wait(GLANCE):
+        pass
+
+
+def _told(clock: Clock) -> dt.datetime | None:
+    try:
+        return clock.now()
+    except (OSError, ValueError):  # the next look says so
+        return None
 
 
 def _worker(settings: ControllerSettings) -> Worker:

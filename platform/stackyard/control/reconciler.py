@@ -88,8 +88,8 @@ class Reconciler:
         self._showing = Showing(store, settings.model, settings.mlflow, projector)
         self._failure = ""
 
-    def step(self) -> None:
-        """See, decide, act, once."""
+    def step(self) -> bool:
+        """See, decide, act, once; returns whether nothing is under way."""
         now, machine = self._clock.now(), self._machine.now()
         self._collect(now, machine)
         world = self._observer.look(now, machine)
@@ -100,9 +100,10 @@ class Reconciler:
             self.act(action, now)
         shown = [run.run_id for run in self._journal.runs(self._settings.model) if run.projected]
         self._showing.step(self._observer.chain, shown, machine)
-        self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
+        settled = self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
         self._journal.record(self._settings.model, "controller", "Looked", "a whole step was made", now)
         self._failure = ""
+        return settled
 
     def note(self, failure: Exception) -> bool:
         """Tell people of a step that failed; returns whether it is news: a failure that lasts is told once."""
@@ -129,7 +130,8 @@ class Reconciler:
             case a.Project():
                 self._project(action)
             case a.Ask() if self._inquiries is not None:
-                released = sorted(day.isoformat() for day in self._observer.wanted.released)
+                wanted = self._observer.wanted.released
+                released = {day.isoformat(): wish.created for day, wish in sorted(wanted.items())}
                 self._inquiries.ask(action.kind, action.key, {**action.arguments, "released": released})
             case _:
                 pass

@@ -19,8 +19,11 @@ class Telling:
     def __init__(self, journal: Journal, model: str, alerts: Alerts | None) -> None:
         self._journal, self._model, self._alerts = journal, model, alerts
 
-    def tell(self, world: World, due: Sequence[a.Action], reasons: Mapping[int, str], now: dt.datetime) -> None:
-        """Note the state of `world`, and hand over what people should hear of; `reasons` are those of Releases."""
+    def tell(self, world: World, due: Sequence[a.Action], reasons: Mapping[int, str], now: dt.datetime) -> bool:
+        """Note the state of `world`, and hand over what people should hear of; `reasons` are those of Releases.
+
+        Returns whether nothing is under way.
+        """
         waits = [action for action in due if not isinstance(action, a.Project)]
         settled = all(isinstance(action, a.Propose | a.Wait) and not _pending(action) for action in waits)
         if world.loop is not None:
@@ -31,6 +34,7 @@ class Telling:
             self._journal.write(self._model, "alerts", self._alerts.poll(), now)
         # Last: whoever moves the clock on relies on everything before it being there.
         self._journal.beat(self._model, now, settled, "; ".join(action.reason for action in waits)[:1000])
+        return settled
 
 
 def _candidates(world: World) -> list[dict[str, object]]:

@@ -7,12 +7,12 @@ found out lies in the store under names that follow from its inputs.
 
 Questions and their answers (dates are ISO; `now` is the model's clock, and nothing later than it exists):
 
-`days`: {days: [date], champion: digest, now, released: [date] = []}
+`days`: {days: [date], champion: digest, now, released: {date: time} = {}}
     -> {days: {date: {summaries: [DaySummary], facts, troubles, quality: {findings: [...]}, quarantined: bool}}}
-`verdicts`: {until: date (excluded), champion: digest, now, released: [date] = [], data_end: date | None = None}
+`verdicts`: {until: date (excluded), champion: digest, now, released = {}, data_end: date | None = None}
     -> Verdicts.plain() and {labelled_until: date (excluded), new_rows, quarantined: [date], released: [date],
        metric_alarm, drift_alarm: text | None, shift_since: date | None, champion_data_end: date | None, freshness:
-       finding | None, release_figures, troubles: {date: {what: why}}}. `released` are days that a person let go;
+       finding | None, release_figures, troubles: {date: {what: why}}}. `released` are days that a person let go, and when;
        new_rows counts labelled rows from `data_end` (absent: what the champion's bundle says, else the end of the
        spec's window) up to labelled_until, quarantined days left out. No day at or after labelled_until may teach.
 `gate`: {run_id} -> GateReport.plain(); equal for equal results.
@@ -117,6 +117,11 @@ class Worker:
             except queue.Empty:
                 return found
             found[ticket] = answer
+
+    @property
+    def answered(self) -> bool:
+        """Whether `poll` has something to give."""
+        return not self._found.empty()
 
     def stop(self) -> None:
         """End the child; open questions get no answer."""

@@ -11,13 +11,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import ConciseDateFormatter, MonthLocator, date2num
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, MonthLocator, date2num
 from matplotlib.figure import Figure
 
 from stackyard.replay.story import Event, Story
 
 COLOURS = {"loop": "#1d4ed8", "frozen": "#94a3b8", "oracle": "#059669"}
-STAGES = {"shadow": "#c7d2fe", "canary": "#fde68a"}
+STAGES = {"shadow": "#c7d2fe", "canary": "#fde68a", "watch": "#e2e8f0"}
 LANES = ("retrain", "gate", "stage", "promotion", "stop", "rollback")
 _LANE_NAMES = ("retrain", "gate", "stage", "promoted", "given up", "rolled back")
 _MARKS = {
@@ -30,6 +30,8 @@ _MARKS = {
 }
 SMOOTH = 7
 """Days of the moving mean."""
+FEW_WEEKS = 8
+"""So many are named each; of more, the first of each month."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -91,6 +93,7 @@ def months(figure: str, monthly: Daily, names: Sequence[str]) -> str:
     axes.set_xticks(np.arange(len(names)), names)
     axes.set_ylabel(figure)
     axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.5, max(len(names), 4) - 0.5)  # few months are not blown up
     if names:
         axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2))
     return _svg(drawing)
@@ -119,8 +122,11 @@ def heat(names: Sequence[str], weeks: Sequence[dt.date], psi: np.ndarray) -> str
     image = axes.pcolormesh(*edges, psi, cmap="OrRd", vmin=0, vmax=1.0)
     axes.invert_yaxis()
     axes.set_yticks(range(len(names)), names)
-    first = [n for n, week in enumerate(weeks) if n == 0 or week.month != weeks[n - 1].month]
-    axes.set_xticks(first, [f"{weeks[n]:%b}" for n in first])
+    if len(weeks) > FEW_WEEKS:
+        first = [n for n, week in enumerate(weeks) if n == 0 or week.month != weeks[n - 1].month]
+        axes.set_xticks(first, [f"{weeks[n]:%b}" for n in first])
+    else:
+        axes.set_xticks(range(len(weeks)), [f"from {week:%b} {week.day}" for week in weeks])
     axes.grid(visible=False)
     bar = drawing.colorbar(image, ax=axes, pad=0.01, extend="max")
     bar.set_label("PSI")
@@ -138,8 +144,13 @@ def traffic(at: Sequence[dt.date], requests: Sequence[int], p99: Sequence[float 
     other.plot(places, [np.nan if value is None else 1000 * value for value in p99], color="#b45309", lw=1.3)
     other.set_ylabel("p99, ms", color="#b45309")
     other.set_ylim(bottom=0)
-    other.spines["right"].set_visible(True)
+    for side in ("top", "left", "bottom"):
+        other.spines[side].set_visible(False)
+    other.spines["right"].set_color("#b45309")
+    other.tick_params(axis="y", colors="#b45309")
     other.grid(visible=False)
+    if places:
+        axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
     _dated(axes)
     return _svg(drawing)
 
@@ -160,12 +171,9 @@ def _svg(drawing: Figure) -> str:
 
 def _dated(axes: Axes) -> None:
     left, right = axes.get_xlim()
-    if right - left > 70:
-        locator = MonthLocator()
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    else:
-        axes.xaxis_date()
+    locator = MonthLocator() if right - left > 70 else AutoDateLocator(minticks=3, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def _number(at: dt.datetime) -> float:

@@ -131,8 +131,12 @@ def whole_months(start: dt.date, end: dt.date) -> list[str]:
     """The calendar months wholly in [start, end); where there is none, every month that begins or ends there."""
     days = [start + dt.timedelta(days=n) for n in range((end - start).days)]
     months = sorted({f"{day:%Y-%m}" for day in days})
-    whole = [month for month in months if _first(month) >= start and _first(month, 1) <= end]
-    return whole or months
+    return [month for month in months if is_whole(start, end, [month])] or months
+
+
+def is_whole(start: dt.date, end: dt.date, months: Sequence[str]) -> bool:
+    """Whether every one of `months` lies wholly in [start, end)."""
+    return all(_first(month) >= start and _first(month, 1) <= end for month in months)
 
 
 def psi(expected: np.ndarray, found: np.ndarray) -> float:

@@ -104,7 +104,7 @@ def drift(
 
 def page(outcome: Outcome, project: ProjectSpec, stack: str, sample: float, heat: str) -> str:
     """The self-contained HTML page; `heat` is the SVG of the drift."""
-    figure = figures.FIGURE[outcome.kind]
+    figure = _NAMES[figures.FIGURE[outcome.kind]]
     days = [entry.day for entry in outcome.entries]
     end = days[-1] + dt.timedelta(days=1)
     names = sorted(outcome.rows)
@@ -112,7 +112,7 @@ def page(outcome: Outcome, project: ProjectSpec, stack: str, sample: float, heat
         "days": charts.days(figure, outcome.daily, outcome.story),
         "months": charts.months(figure, outcome.monthly, names),
         "timeline": charts.timeline(
-            [event for event in outcome.story.events if event.at.date() >= days[0]], days[0], end
+            [event for event in outcome.story.events if event.what != story.FIRST], days[0], end
         ),
         "heat": heat,
         "traffic": charts.traffic(
@@ -130,12 +130,13 @@ def page(outcome: Outcome, project: ProjectSpec, stack: str, sample: float, heat
         end=days[-1],
         days=len(days),
         sample=sample,
-        figure=_NAMES[figure],
+        figure=figure,
         requests=sum(entry.requests for entry in outcome.entries),
         delay=_span(project.monitoring.label_delay),
         tiles=_tiles(outcome),
         charts=pictures,
         months=_months(outcome, names),
+        partial=not figures.is_whole(days[0], end, outcome.months),
         events=_events(outcome),
         service=_service(outcome),
         failures=outcome.failures[:SHOWN_FAILURES],
@@ -174,7 +175,7 @@ def _months(outcome: Outcome, names: Sequence[str]) -> list[dict[str, Any]]:
     order = ("frozen", "loop", "oracle")
     found = [row(month, outcome.rows[month], [outcome.monthly[name].get(month) for name in order]) for month in names]
     counted = sum(outcome.rows.get(month, 0) for month in outcome.months)
-    text = f"mean of {len(outcome.months)} months"
+    text = f"mean of {len(outcome.months)} months" if len(outcome.months) != 1 else "mean of 1 month"
     return [*found, row(text, counted, [outcome.mean(name) for name in order], total=True)]
 
 

@@ -12,6 +12,9 @@ from stackyard.replay.yard import Yard
 from stackyard.store import layout, releases
 from stackyard.store.releases import Release
 
+FIRST = "first model"
+"""What happened before anything is replayed."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -30,7 +33,7 @@ class Story:
 
     events: tuple[Event, ...]
     spans: tuple[tuple[dt.datetime, dt.datetime | None, str], ...]
-    """Rollout stages: from, to, `shadow` or `canary`."""
+    """Rollout stages: from, to, `shadow`, `canary` or `watch`."""
     champions: tuple[tuple[dt.datetime, str], ...]
     """Since when which bundle answered."""
     retrains: int
@@ -87,7 +90,7 @@ def _release(release: Release, numbers: dict[str, int]) -> Event:
     if lane == "stage" and release.arms:
         what = f"{release.stage} {100 * release.arms[0].share:g} %"
     if release.number == 1:
-        lane, what = "promotion", "first model"
+        lane, what = "promotion", FIRST
     return Event(_time(release.created), lane, what, release.reason, numbers.get(release.candidate or ""))
 
 

@@ -120,7 +120,11 @@ class Yard:
         if not found:
             return "no replica answers"
         behind = [facts for facts in found if facts.get("release") != newest.number]
-        return f"{len(behind)} replicas do not serve release {newest.number} yet" if behind else None
+        if behind:
+            return f"{len(behind)} replicas do not serve release {newest.number} yet"
+        # A challenger that is not asked because its process still starts would be judged by how fast this machine is.
+        loading = [facts for facts in found if any(arm.get("state") == "loading" for arm in facts.get("arms", ()))]
+        return f"{len(loading)} replicas are loading the challenger" if loading else None
 
 
 def for_users(table: pl.DataFrame) -> pl.DataFrame:
