@@ -5,8 +5,9 @@
 One configuration, the default rollout (alpha 0.05 over shadow and canaries of 5, 25 and 50 %), fixed seeds:
 1. A/A: both arms fail 1 % of requests, 1 % of the challenger's answers are slow (the most that is no harm), shares are
    as asked. A run alarms if any test of any stage rejects after any request. Exact binomial test against alpha.
-2. 1 against 2 % errors: the challenger's requests until the errors' test of each stage rejects, with the same share of
-   alpha, against Wald's bound (1945) for any sequential test of that error and the power seen.
+2. 1 against 2 % errors: the challenger's requests until the errors' test of each canary rejects (a shadow's errors are
+   held to the margin), with the same share of alpha, against Wald's bound (1945) for any sequential test of that error
+   and the power seen.
 3. The flights' shadow: 920 rows a day, judged daily from day 7 to 14 by `decide`, against a champion of AUC 0.68.
 Prints one JSON object; exit 1 if the false alarms are more than alpha allows (1 %) or a search found less than 90 %.
 """
@@ -50,7 +51,8 @@ def main() -> None:
     began, rng = time.perf_counter(), np.random.default_rng(options.seed)
     alarms = sum(_false_alarm(rng) for _ in range(options.runs))
     test = binomtest(alarms, options.runs, SPEC.alpha, alternative="greater")
-    searches = [_search(step, rng, options.runs // 4) for step in range(len(SPEC.stages))]
+    canaries = [step for step, stage in enumerate(SPEC.stages) if stage.kind == "canary"]
+    searches = [_search(step, rng, options.runs // 4) for step in canaries]
     found = {
         "alpha": SPEC.alpha,
         "runs": options.runs,
@@ -74,6 +76,10 @@ def _false_alarm(rng: np.random.Generator) -> bool:
 
 
 def _errors_alarm(stage: StageSpec, rng: np.random.Generator) -> bool:
+    if stage.kind == "shadow":
+        failures, margin = np.flatnonzero(rng.random(ASKED) < RATE), SPEC.guards.errors
+        alpha = test_alpha(SPEC, stage)
+        return any(sequential.above(n + 1, int(at) + 1, margin).rejects(alpha) for n, at in enumerate(failures))
     return _first_rejection(stage, RATE, ASKED, rng) is not None
 
 
@@ -91,12 +97,8 @@ def _ratio_alarm(stage: StageSpec, rng: np.random.Generator) -> bool:
 
 
 def _first_rejection(stage: StageSpec, rate: float, most: int, rng: np.random.Generator) -> int | None:
-    """The challenger's requests at which the errors' test rejects, looked at after every request; None if never.
-
-    A shadow's requests go to both arms, a canary's to one.
-    """
-    alpha = test_alpha(SPEC, stage)
-    share = 0.5 if stage.kind == "shadow" else stage.share
+    """The challenger's requests at which a canary's test of errors rejects, looked at after each; None if never."""
+    alpha, share = test_alpha(SPEC, stage), stage.share
     mine = rng.random(int(most / share)) < share
     failed = rng.random(len(mine)) < np.where(mine, rate, RATE)
     asked = np.cumsum(mine)
@@ -114,7 +116,7 @@ def _first_rejection(stage: StageSpec, rate: float, most: int, rng: np.random.Ge
 def _search(step: int, rng: np.random.Generator, runs: int) -> dict[str, Any]:
     """Requests to find twice the errors in one stage, and the bound."""
     stage = SPEC.stages[step]
-    share = 0.5 if stage.kind == "shadow" else stage.share
+    share = stage.share
     needed = [at for at in (_first_rejection(stage, WORSE, PATIENCE, rng) for _ in range(runs)) if at is not None]
     power, alpha = len(needed) / runs, test_alpha(SPEC, stage)
     pooled = share * WORSE + (1 - share) * RATE
