@@ -128,7 +128,7 @@ def test_a_day_with_flipped_labels_is_quarantined_until_a_person_lets_it_go(yard
     assert said["quarantined"] == ["2030-01-04"]
     assert [day["day"] for day in said["quality"]] == ["2030-01-04"]
     assert said["new_rows"] == 4 * ROWS
-    let_go = asked(found, yard.champion, released=["2030-01-04"])
+    let_go = asked(found, yard.champion, released={"2030-01-04": NOW})
     assert (let_go["quarantined"], let_go["released"], let_go["new_rows"]) == ([], ["2030-01-04"], 5 * ROWS)
     days = found.answer("days", {"days": ["2030-01-04", "2030-01-05"], "champion": yard.champion, "now": NOW})["days"]
     assert [day["quarantined"] for day in days.values()] == [True, False]
@@ -228,7 +228,7 @@ def held_out(yard: Yard, run_id: str) -> None:
 
 def test_a_gate_says_the_same_of_the_same_run_again(yard: Yard) -> None:
     held_out(yard, "run-2")
-    first, second = (yard.findings().answer("gate", {"run_id": "run-2", "released": []}) for _ in range(2))
+    first, second = (yard.findings().answer("gate", {"run_id": "run-2", "released": {}}) for _ in range(2))
     assert canonical(first) == canonical(second)
     assert first["kind"] == "gate-report"
     assert {check["name"] for check in first["checks"]} >= {"rows", "margin", "parity"}

@@ -55,7 +55,7 @@ def test_the_bad_day_alone_is_quarantined_with_its_reason(yard: Yard) -> None:
 
 
 def test_a_person_lets_a_day_go_and_its_findings_stay_told(yard: Yard) -> None:
-    released = {dt.date(2030, 1, 7)}
+    released = {dt.date(2030, 1, 7): at("2030-01-11 00:00")}
     found = yard.quarantine().days(FIRST + DAYS * DAY, yard.champion, at("2030-01-12 00:00"), released)
     assert not any(one.quarantined for one in found)
     assert found[5].plain()["released"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ from stackyard.store import bundles, layout, releases
 from stackyard.store.objects import Store, sha256
 
 _DAY = dt.timedelta(days=1)
+Released = Mapping[str, str] | tuple[()]
+"""Days that a person let go, and when."""
 LOOK_BACK = 28
 """Days beyond those that verdicts need, so that they know longer since when."""
 
@@ -68,7 +70,7 @@ class Findings:
         with self._evidence.files.listed_once():
             return kinds[kind](**arguments)
 
-    def days(self, days: Sequence[str], champion: str, now: str, released: Sequence[str] = ()) -> dict[str, Any]:
+    def days(self, days: Sequence[str], champion: str, now: str, released: Released = ()) -> dict[str, Any]:
         """The summaries of `days` and what speaks against them."""
         at, asked = _time(now), sorted(dt.date.fromisoformat(day) for day in days)
         judged = {one.day: one for one in self._judged(max(asked) + _DAY, champion, at, released)} if asked else {}
@@ -80,7 +82,7 @@ class Findings:
         return {"days": found}
 
     def verdicts(
-        self, until: str, champion: str, now: str, released: Sequence[str] = (), data_end: str | None = None
+        self, until: str, champion: str, now: str, released: Released = (), data_end: str | None = None
     ) -> dict[str, Any]:
         """Everything that is said of the champion from the days before `until`."""
         at, end, spec = _time(now), dt.date.fromisoformat(until), self.project.monitoring
@@ -121,7 +123,7 @@ class Findings:
             "troubles": {day.day.isoformat(): day.troubles for day in days if day.troubles},
         }
 
-    def gate(self, run_id: str, released: Sequence[str] = ()) -> dict[str, Any]:
+    def gate(self, run_id: str, released: Released = ()) -> dict[str, Any]:
         """What the gates say of the candidate of a run; the resamples are drawn by its id."""
         project = self.project
         try:
@@ -138,7 +140,7 @@ class Findings:
         return report.plain()
 
     def stage(
-        self, release: int, now: str, step: int | None = None, watch: bool = False, released: Sequence[str] = ()
+        self, release: int, now: str, step: int | None = None, watch: bool = False, released: Released = ()
     ) -> dict[str, Any]:
         """The verdict on the stage that Release number `release` began, or on the promotion that it was."""
         at, project = _time(now), self.project
@@ -166,8 +168,8 @@ class Findings:
             "now": now,
         }
 
-    def _judged(self, until: dt.date, champion: str, now: dt.datetime, released: Iterable[str]) -> list[JudgedDay]:
-        let_go = {dt.date.fromisoformat(day) for day in released}
+    def _judged(self, until: dt.date, champion: str, now: dt.datetime, released: Released) -> list[JudgedDay]:
+        let_go = {dt.date.fromisoformat(day): _time(when) for day, when in dict(released).items()}
         return self._quarantine.days(until, champion, now, let_go)
 
     def _labelled_until(self, days: Sequence[DayEvidence], end: dt.date, now: dt.datetime) -> dt.date:

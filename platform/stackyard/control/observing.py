@@ -221,6 +221,7 @@ def _wishes(wanted: inbox.Wanted) -> w.Wishes:
         rollback={wish.id: (wish.bundle, said(wish)) for wish in wanted.rollback},
         promote={run: said(wish) for run, wish in wanted.promote.items()},
         rejected={run: said(wish) for run, wish in wanted.rejected.items()},
+        released=frozenset(wanted.released),
     )
 
 

@@ -14,7 +14,8 @@ from stackyard.control.world import Loop, RunSeen, World
 
 def decide(world: World, now: dt.datetime, loop: Loop, found: Sequence[Candidate]) -> list[Action]:
     """Ask for the evidence of the days that are over, then start, propose or hold."""
-    key = f"{now.date()}/{world.champion}"
+    let_go = len(world.wishes.released)  # days are only ever added: another number is another question
+    key = f"{now.date()}/{world.champion}" + (f"/{let_go}" if let_go else "")
     answer = world.verdicts
     if answer is None or answer.key != key:
         learnt = _learnt(world)

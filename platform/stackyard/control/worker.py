@@ -12,9 +12,10 @@ Questions and their answers (dates are ISO; `now` is the model's clock, and noth
 `verdicts`: {until: date (excluded), champion: digest, now, released = {}, data_end: date | None = None}
     -> Verdicts.plain() and {labelled_until: date (excluded), new_rows, quarantined: [date], released: [date],
        metric_alarm, drift_alarm: text | None, shift_since: date | None, champion_data_end: date | None, freshness:
-       finding | None, release_figures, troubles: {date: {what: why}}}. `released` are days that a person let go, and when;
-       new_rows counts labelled rows from `data_end` (absent: what the champion's bundle says, else the end of the
-       spec's window) up to labelled_until, quarantined days left out. No day at or after labelled_until may teach.
+       finding | None, release_figures, troubles: {date: {what: why}}}. `released` are days that a person let go,
+       and when; new_rows counts labelled rows from `data_end` (absent: what the champion's bundle says, else the end
+       of the spec's window) up to labelled_until, quarantined days left out. No day at or after labelled_until may
+       teach.
 `gate`: {run_id} -> GateReport.plain(); equal for equal results.
 `stage`: {release: number, now, step} or, after a promotion, {release, now, watch: true}
     -> StageVerdict.plain() (action, reason, checks, until) and {figures, release, step, now}.

@@ -98,6 +98,8 @@ class Wishes:
     """Run id to reason."""
     rejected: Mapping[str, str] = field(default_factory=dict)
     """Run id to reason."""
+    released: frozenset[dt.date] = frozenset()
+    """Quarantined days that are to be believed after all."""
 
 
 @dataclass(frozen=True)

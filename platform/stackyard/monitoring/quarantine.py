@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,8 @@ class JudgedDay:
     findings: tuple[QualityFinding, ...]
     judged: dt.datetime
     """When that was known."""
-    released: bool = False
-    """Whether a person let it go."""
+    released: dt.datetime | None = None
+    """When a person let it go."""
 
     @property
     def day(self) -> dt.date:
@@ -46,14 +46,21 @@ class JudgedDay:
     @property
     def quarantined(self) -> bool:
         """Whether it neither trains nor judges a model."""
-        return bool(self.findings) and not self.released
+        return bool(self.findings) and self.released is None
+
+    def sound(self, by: dt.datetime) -> bool:
+        """Whether days from `by` on are judged against this one.
+
+        A day that was let go later is no measure for them: each doubted day is let go by hand, for itself.
+        """
+        return not self.findings or (self.released is not None and self.released <= by)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "day": self.day.isoformat(),
             "quarantined": self.quarantined,
-            "released": self.released,
+            "released": self.released is not None,
             "findings": [finding.plain() for finding in self.findings],
         }
 
@@ -66,25 +73,26 @@ class Quarantine:
     _settled: dict[dt.date, JudgedDay] = field(default_factory=dict)
 
     def days(
-        self, until: dt.date, champion: str, now: dt.datetime, released: Collection[dt.date] = ()
+        self, until: dt.date, champion: str, now: dt.datetime, released: Mapping[dt.date, dt.datetime] | None = None
     ) -> list[JudgedDay]:
         """Every day with a log before `until`, oldest first, as known at `now`. Raises as Evidence.day does."""
         first = self.evidence.first_day()
         found: list[JudgedDay] = []
         for day in days_between(first, until - _DAY) if first is not None else ():
-            found.append(self._day(day, champion, now, found, day in released))
+            found.append(self._day(day, champion, now, found, (released or {}).get(day)))
         return found
 
     def _day(
-        self, day: dt.date, champion: str, now: dt.datetime, past: Sequence[JudgedDay], released: bool
+        self, day: dt.date, champion: str, now: dt.datetime, past: Sequence[JudgedDay], released: dt.datetime | None
     ) -> JudgedDay:
         settled = self._standing(day, now)
         if settled is not None:
             return JudgedDay(settled.facts, settled.findings, settled.judged, released)
         facts = self.evidence.day(day, champion, now).facts
         reference = self.evidence.yardstick(champion)
-        history = [one.facts for one in past[-4 * quality.DAYS :] if not one.quarantined]
-        before = past[-1] if past and past[-1].quarantined else None
+        begin = dt.datetime.combine(day, dt.time(), dt.UTC)
+        history = [one.facts for one in past[-4 * quality.DAYS :] if one.sound(begin)]
+        before = past[-1] if past and not past[-1].sound(begin) else None
         findings = quality.judge_day(
             facts,
             reference.reference,

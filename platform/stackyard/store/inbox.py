@@ -79,8 +79,8 @@ class Wanted:
     """Runs whose candidates need not wait for stages; gates and approvals they still need."""
     rollback: tuple[Wish, ...] = ()
     """Rollbacks not carried out, oldest first."""
-    released: frozenset[dt.date] = frozenset()
-    """Quarantined days that a person believes."""
+    released: dict[dt.date, Wish] = field(default_factory=dict[dt.date, Wish])
+    """Quarantined days that a person believes, with the first wish that said so."""
 
 
 def new_id() -> str:
@@ -133,7 +133,7 @@ def state(wishes: Iterable[Wish], served: Collection[str] = (), newest: int | No
     rollback: list[Wish] = []
     rejected: dict[str, Wish] = {}
     promote: dict[str, Wish] = {}
-    released: set[dt.date] = set()
+    released: dict[dt.date, Wish] = {}
     for wish in wishes:
         match wish.kind:
             case "pause":
@@ -150,10 +150,10 @@ def state(wishes: Iterable[Wish], served: Collection[str] = (), newest: int | No
             case "promote" if wish.run is not None and wish.run not in rejected:
                 promote.setdefault(wish.run, wish)
             case "release_day" if wish.day is not None:
-                released.add(wish.day)
+                released.setdefault(wish.day, wish)
             case _:
                 pass
-    return Wanted(paused, tuple(train), rejected, promote, tuple(rollback), frozenset(released))
+    return Wanted(paused, tuple(train), rejected, promote, tuple(rollback), released)
 
 
 def _overtaken(wish: Wish, newest: int | None) -> bool:
