@@ -8,9 +8,9 @@ import pytest
 
 from stackyard.control import promotion
 from stackyard.control.actions import Action, Ask, Publish, Wait
-from stackyard.control.candidates import former
 from stackyard.control.world import Answer, GateSeen, Loop, ReleaseSeen, RunSeen, Wishes, World
 from stackyard.spec.loop import RolloutSpec, StageSpec
+from stackyard.store.chain import former
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 FIRST, SECOND, THIRD = ("a" * 64, "b" * 64, "c" * 64)

@@ -16,8 +16,8 @@ from stackyard.cli import versions
 from stackyard.cli.failures import USAGE, Failure
 from stackyard.cli.stack import StackCard, find, open_store
 from stackyard.clock import clock_of
-from stackyard.control.candidates import former
 from stackyard.store import inbox
+from stackyard.store.chain import former
 from stackyard.store.inbox import Kind, Wish
 from stackyard.store.keys import KeyFileError, ensure_signing_key
 

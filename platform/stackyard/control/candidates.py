@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 from stackyard.control.world import GateSeen, ReleaseSeen, RunSeen, World
 
@@ -40,26 +39,6 @@ class Candidate:
     def promoted(self) -> bool | None:
         """Whether it became the champion; None while that is open."""
         return None if self.state in OPEN else self.state not in BROUGHT_NOTHING
-
-
-class Live(Protocol):
-    """What a Release says of the champion."""
-
-    @property
-    def champion(self) -> str: ...
-    @property
-    def outcome(self) -> str | None: ...
-
-
-def former(chain: Sequence[Live]) -> str | None:
-    """The champion that a rollback of the newest Release's returns to: the last one before it that nobody took back."""
-    taken_back: set[str] = set()
-    for before, after in pairwise(chain):
-        if before.champion != after.champion:
-            taken_back.discard(after.champion)
-            taken_back |= {before.champion} if after.outcome == "rolled_back" else set()
-    others = (each.champion for each in reversed(chain) if each.champion != chain[-1].champion)
-    return next((bundle for bundle in others if bundle not in taken_back), None)
 
 
 def candidates(world: World) -> list[Candidate]:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from stackyard.control.actions import Action, Ask, Publish, Wait
-from stackyard.control.candidates import Candidate, candidates, former, named
+from stackyard.control.candidates import Candidate, candidates, named
 from stackyard.control.world import Loop, ReleaseSeen, World
+from stackyard.store.chain import former
 
 FRESH = dt.timedelta(seconds=60)
 """How old an answer about a stage may be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stackyard.store.chain import former
 from stackyard.store.releases import Release
 
 LONGEST_TAG = 500
@@ -20,11 +21,10 @@ def aliases(chain: Sequence[Release]) -> dict[str, str | None]:
     if not chain:
         return {"champion": None, "challenger": None, "previous": None}
     live = chain[-1]
-    previous = next((release.champion for release in reversed(chain) if release.champion != live.champion), None)
     return {
         "champion": live.champion,
-        "challenger": live.arms[0].bundle if live.arms else None,
-        "previous": previous,
+        "challenger": live.arms[0].bundle if live.arms and live.stage != "watch" else None,
+        "previous": former(chain),
     }
 
 
