@@ -8,6 +8,7 @@ import pytest
 
 from stackyard.control import promotion
 from stackyard.control.actions import Action, Ask, Publish, Wait
+from stackyard.control.candidates import candidates
 from stackyard.control.world import Answer, GateSeen, Loop, ReleaseSeen, RunSeen, Wishes, World
 from stackyard.spec.loop import RolloutSpec, StageSpec
 from stackyard.store.chain import former
@@ -149,3 +150,14 @@ def test_a_candidate_that_cannot_be_judged_blocks_no_later_one_and_is_not_asked_
     action = _decided(done)
     assert isinstance(action, Publish)
     assert action.arm == THIRD
+
+
+def test_a_superseded_candidate_stays_so_whatever_becomes_of_the_newer_one() -> None:
+    ends = [{"champion": FIRST, "candidate": "m-3", "outcome": outcome} for outcome in ("stopped", "rolled_back")]
+    for chain in (
+        _chain({"champion": FIRST}, ends[0]),
+        _chain({"champion": FIRST}, {**PROMOTED, "candidate": "m-3"}, ends[1]),
+    ):
+        states = [each.state for each in candidates(_world(chain, versions=(2, 3)))]
+        assert states == ["superseded", chain[-1].outcome]
+        assert promotion.decide(_world(chain, versions=(2, 3)), NOW, LOOP) == []

@@ -269,3 +269,14 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(item) for item in value]
     return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def test_the_whole_log_is_listed_once_for_its_first_day(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    keys = Store.keys
+    monkeypatch.setattr(Store, "keys", lambda store, prefix: listed.append(prefix) or keys(store, prefix))
+    found = yard.evidence()
+    assert found.first_day() is None
+    write_predictions(yard.store, "m", yard.rows(3))
+    assert [found.first_day(), found.first_day()] == [DAY, DAY]
+    assert listed == ["predictions/m"] * 2

@@ -46,9 +46,9 @@ def candidates(world: World) -> list[Candidate]:
     runs = [run for run in world.runs if run.challenger and run.state == "succeeded" and run.bundle]
     live = world.chain[-1] if world.chain else None
     ended: Ended = {release.candidate: release for release in world.chain if release.candidate and release.outcome}
-    newest = max((run.number for run in runs if _passed(world, run) and _alive(world, run, ended)), default=0)
-    taken = max((run.number for run in runs if _promoted(ended.get(run.run_id))), default=0)
-    return [_candidate(world, run, live, ended.get(run.run_id), max(newest, taken)) for run in runs]
+    # Whatever became of the newer one: the older one's gates compared it with a champion of long ago.
+    newest = max((run.number for run in runs if _passed(world, run)), default=0)
+    return [_candidate(world, run, live, ended.get(run.run_id), newest) for run in runs]
 
 
 def named(found: Iterable[Candidate], run_id: str | None) -> Candidate | None:
@@ -79,11 +79,3 @@ def _candidate(
 def _passed(world: World, run: RunSeen) -> bool:
     gate = world.gates.get(run.run_id)
     return gate is not None and gate.passed
-
-
-def _alive(world: World, run: RunSeen, ended: Ended) -> bool:
-    return run.run_id not in ended and run.run_id not in world.wishes.rejected
-
-
-def _promoted(ended: ReleaseSeen | None) -> bool:
-    return ended is not None and ended.outcome == "promoted"

@@ -62,6 +62,7 @@ class Evidence:
     """Local copies of bundles and code."""
     _yardsticks: dict[str, Yardstick] = field(default_factory=dict)
     _memo: dict[tuple[str, str], tuple[DayEvidence, dt.datetime | None]] = field(default_factory=dict)
+    _first: dt.date | None = None
 
     def __post_init__(self) -> None:
         self.files = Files(self.store, self.model)
@@ -74,14 +75,17 @@ class Evidence:
         return self._yardsticks[bundle]
 
     def first_day(self) -> dt.date | None:
-        """The oldest day with predictions; None without any."""
+        """The oldest day with predictions; None without any. Asked of the store once: that lists the whole log."""
+        if self._first is not None:
+            return self._first
         prefix = layout.predictions(self.model, "", "").rstrip("/")
         for key in self.store.keys(prefix):
             try:
-                return dt.date.fromisoformat(key[len(prefix) + 1 :].partition("/")[0])
+                self._first = dt.date.fromisoformat(key[len(prefix) + 1 :].partition("/")[0])
             except ValueError:  # not a file of ours
                 continue
-        return None
+            break
+        return self._first
 
     def day(self, day: dt.date, champion: str, now: dt.datetime) -> DayEvidence:
         """The evidence of `day` in the bins of bundle `champion`, as far as it is known at `now`.
