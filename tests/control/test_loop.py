@@ -167,6 +167,16 @@ def test_a_retraining_asked_for_by_hand_needs_no_trigger_and_happens_once(tmp_pa
     assert [run.wish for run in yard.journal.runs("m")] == [None, wish]
 
 
+def test_a_day_that_a_person_lets_go_is_weighed_anew_at_once(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    loop = yard.controller(verdicts=quiet)
+    yard.settle(loop)
+    yard.wish("release_day", day=dt.date(2025, 12, 30))
+    yard.settle(loop)
+    asked = [question["released"] for kind, question in yard.worker.asked if kind == "verdicts"]
+    assert asked == [{}, {"2025-12-30": yard.clock.now().isoformat()}]
+
+
 def test_a_paused_loop_starts_nothing_until_it_is_resumed(tmp_path: Path) -> None:
     yard = Yard(tmp_path)
     loop = yard.controller()
@@ -315,3 +325,17 @@ def test_fifty_models_with_room_for_five_start_five_and_queue_the_others_with_re
     queued = [why for yard in yards if "waits for its turn" in (why := yard.settle_why())]
     assert (len(together.started), len(together.living), len(queued)) == (5, 5, 45)
     assert all("5 of 5 places are taken" in why for why in queued)
+
+
+def test_a_release_that_became_another_after_a_kill_has_an_audit_entry_of_its_own(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    loop = yard.controller()
+    yard.settle(loop)
+    key = ensure_signing_key(yard.settings.signing_key)
+    log = audit.Log(yard.store, "m", key)
+    log.append(
+        at="then", who="controller", what="promoted", why="decided, and killed", event="release:2:0123456789abcdef"
+    )
+    yard.days(loop, 2)
+    told = [entry.event or "" for entry in audit.entries(yard.store, "m", [public_text(key.public_key())])]
+    assert len([event for event in told if event.startswith("release:2:")]) == 2

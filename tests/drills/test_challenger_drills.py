@@ -7,14 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from drillground import REPLICAS, Ground
-from drilling import A_DAY, DAYS, RATE, ROLLOUTS, SHARE, Drills, Kind, Outcome
+from drilling import A_DAY, DAYS, ROLLOUTS, SHARE, Drills, Kind, Outcome
 
 HURRY = 4.0
 """The clock's speed here: the controller looks four times a second, and is as far as in life after its few looks."""
-SECONDS = 10.0
-"""Within which a challenger that does harm is gone, on a quiet machine and at the clock's own pace."""
-BUSY = 4.0
-"""What a busy machine may add to that, as a factor."""
+FEW = 100
+"""Answers of a senseless challenger that users may have seen, of a tenth of 40 requests a second."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,7 +29,6 @@ def drills() -> Iterator[Drills]:
 def held(found: Outcome) -> None:
     """What every drill promises."""
     assert (found.failed, found.later) == (0, 0), found
-    assert found.seconds is None or found.seconds < SECONDS * BUSY, found
 
 
 @pytest.mark.parametrize(
@@ -51,7 +48,7 @@ def test_a_challenger_that_fails_is_taken_away_and_no_user_gets_an_error_or_its_
     found = drills.harm(drill, kind)
     held(found)
     assert (found.ended, found.exposed, found.wrong) == ("stopped", 0, 0), found
-    assert "failed" in found.reason and f"{found.tried}" != "0"
+    assert "failed" in found.reason and found.tried > 0
     if kind == "canary":
         # A share of what came meanwhile, and never more soundly asked than the fuses allow.
         assert found.tried <= max(5 * SHARE * found.requests, 2 * REPLICAS * ROLLOUTS["canary"]["fuse"]), found
@@ -67,7 +64,7 @@ def test_a_challenger_that_answers_constants_is_stopped_by_the_distribution_of_i
     assert found.ended == "stopped" and "PSI of outputs" in found.reason
     assert found.exposed == found.wrong
     assert found.share < 3 * SHARE if kind == "canary" else found.exposed == 0
-    assert found.exposed < RATE * SECONDS * BUSY * SHARE * HURRY
+    assert found.exposed <= FEW
 
 
 def test_a_challenger_that_is_worse_never_answers_anybody(drills: Drills) -> None:

@@ -31,7 +31,7 @@ RATE = 40.0
 """Requests a second of a harm drill, one parcel each."""
 SHARE = 0.1
 """Of them that a canary gets."""
-A_DAY, PARCELS = 152, 30
+A_DAY, PARCELS = 152, 45
 """Requests of a played day, and parcels of one."""
 STEPS = 4
 AFTERWARDS = 20
