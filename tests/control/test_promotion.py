@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,3 +162,21 @@ def test_a_superseded_candidate_stays_so_whatever_becomes_of_the_newer_one() -> 
         states = [each.state for each in candidates(_world(chain, versions=(2, 3)))]
         assert states == ["superseded", chain[-1].outcome]
         assert promotion.decide(_world(chain, versions=(2, 3)), NOW, LOOP) == []
+
+
+@pytest.mark.parametrize(
+    ("rival", "stages", "state"),
+    [
+        pytest.param(SECOND, (), "ready", id="this champion"),
+        pytest.param(FIRST, (), "superseded", id="another, direct"),
+        pytest.param(FIRST, ROLLOUT.stages, "superseded", id="another, canary alone"),
+        pytest.param(FIRST, (StageSpec(kind="shadow"), *ROLLOUT.stages), "ready", id="another, and a shadow will tell"),
+    ],
+)
+def test_who_was_compared_with_another_champion_is_compared_with_this_one_or_never_live(
+    rival: str, stages: tuple[StageSpec, ...], state: str
+) -> None:
+    gates = {"m-2": PASSED, "m-3": replace(PASSED, champion=rival)}
+    loop = Loop(rollout=RolloutSpec(stages=stages))
+    world = _world(_chain({"champion": FIRST}, PROMOTED), versions=(2, 3), gates=gates, loop=loop)
+    assert candidates(world)[-1].state == state

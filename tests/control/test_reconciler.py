@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+import played
 from stackyard.clock import VirtualClock
 from stackyard.control.__main__ import main
 from stackyard.control.journal import Journal
 from stackyard.control.reconciler import Reconciler
 from stackyard.control.settings import ControllerSettings
-from stackyard.store import bundles, layout, releases
+from stackyard.store import audit, bundles, layout, releases
 from stackyard.store.documents import canonical, public_text
 from stackyard.store.keys import ensure_signing_key
 from stackyard.store.objects import Store
@@ -254,3 +255,17 @@ def test_a_controller_whose_store_is_away_ends_and_makes_no_empty_one(world: Wor
     (tmp_path / "settings.json").write_text(away.model_dump_json())
     assert main(str(tmp_path / "settings.json")) == 1
     assert not (tmp_path / "away").exists()
+
+
+def test_a_release_that_became_another_after_a_kill_has_an_audit_entry_of_its_own(tmp_path: Path) -> None:
+    yard = played.Yard(tmp_path)
+    loop = yard.controller()
+    yard.settle(loop)
+    key = ensure_signing_key(yard.settings.signing_key)
+    log = audit.Log(yard.store, "m", key)
+    log.append(
+        at="then", who="controller", what="promoted", why="decided, and killed", event="release:2:0123456789abcdef"
+    )
+    yard.days(loop, 2)
+    told = [entry.event or "" for entry in audit.entries(yard.store, "m", [public_text(key.public_key())])]
+    assert len([event for event in told if event.startswith("release:2:")]) == 2

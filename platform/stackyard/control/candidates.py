@@ -73,7 +73,14 @@ def _candidate(
         return Candidate(run, "superseded", f"version {newest} is newer and passed its gates", gate)
     if gate is None:
         return Candidate(run, "ungated", "its gates have not been judged yet")
+    if gate.champion not in (None, world.champion) and not _shadowed(world):
+        return Candidate(run, "superseded", "its gates compared it with another champion, and no shadow does", gate)
     return Candidate(run, "ready", gate.reason, gate)
+
+
+def _shadowed(world: World) -> bool:
+    """Whether a stage compares candidates with the champion of its time."""
+    return world.loop is not None and any(stage.kind == "shadow" for stage in world.loop.rollout.stages)
 
 
 def _passed(world: World, run: RunSeen) -> bool:

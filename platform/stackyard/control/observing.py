@@ -167,7 +167,8 @@ class Observer:
             raw = self._once(layout.gate(self._settings.model, run.run_id)) if run.challenger else None
             if raw is not None:
                 report = json.loads(raw)
-                found[run.run_id] = w.GateSeen(bool(report["passed"]), gate_reason(report), sha256(raw))
+                rival = (report.get("subject") or {}).get("champion")
+                found[run.run_id] = w.GateSeen(bool(report["passed"]), gate_reason(report), sha256(raw), rival)
         return found
 
     def _approved(self, seen: list[w.RunSeen]) -> dict[str, int]:

@@ -29,7 +29,7 @@ from stackyard.control.telling import Telling
 from stackyard.monitoring.senders import Alerts
 from stackyard.spec.loop import StageSpec
 from stackyard.store import audit, bundles, layout, releases
-from stackyard.store.documents import canonical, public_text
+from stackyard.store.documents import canonical, digest_of, public_text
 from stackyard.store.keys import ensure_signing_key
 from stackyard.store.objects import Store
 from stackyard.training import intent as intents
@@ -238,7 +238,9 @@ class Reconciler:
         bundles.manifest(self._store, action.bundle)  # raises rather than release what is not there
         what = action.outcome or ("stage" if action.step is not None else "released")
         facts = {"champion": action.bundle, "arm": action.arm, "run_id": action.candidate, "step": action.step}
-        self._tell(now, what, action.reason, f"release:{action.number}", facts, self._who(action.wish))
+        # A controller killed here may decide otherwise when it comes back: that Release has an entry of its own.
+        event = f"release:{action.number}:{digest_of({'what': what, **facts})[:16]}"
+        self._tell(now, what, action.reason, event, facts, self._who(action.wish))
         hit("release-audited")
         arms = () if action.arm is None else (self._arm(action.arm, action.step),)
         stage = arms[0].kind if action.step is not None and arms else "watch" if arms else "live"

@@ -72,6 +72,8 @@ class GateSeen:
     passed: bool
     reason: str
     digest: str
+    champion: str | None = None
+    """Digest of the bundle that it was compared with."""
 
 
 @dataclass(frozen=True)
