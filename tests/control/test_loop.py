@@ -325,17 +325,3 @@ def test_fifty_models_with_room_for_five_start_five_and_queue_the_others_with_re
     queued = [why for yard in yards if "waits for its turn" in (why := yard.settle_why())]
     assert (len(together.started), len(together.living), len(queued)) == (5, 5, 45)
     assert all("5 of 5 places are taken" in why for why in queued)
-
-
-def test_a_release_that_became_another_after_a_kill_has_an_audit_entry_of_its_own(tmp_path: Path) -> None:
-    yard = Yard(tmp_path)
-    loop = yard.controller()
-    yard.settle(loop)
-    key = ensure_signing_key(yard.settings.signing_key)
-    log = audit.Log(yard.store, "m", key)
-    log.append(
-        at="then", who="controller", what="promoted", why="decided, and killed", event="release:2:0123456789abcdef"
-    )
-    yard.days(loop, 2)
-    told = [entry.event or "" for entry in audit.entries(yard.store, "m", [public_text(key.public_key())])]
-    assert len([event for event in told if event.startswith("release:2:")]) == 2
