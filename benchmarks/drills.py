@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import drilling
 import spoiling
+from drilled import Outcome
 from drillground import Ground
+from winter import Winter
 
 NAMES = (*dict.fromkeys(drill for drill, _ in drilling.HARM), *drilling.QUALITY, *spoiling.POISONS)
 
@@ -61,7 +63,7 @@ def main() -> None:
     sys.exit(1 if broken else 0)
 
 
-def _challengers(names: Sequence[str]) -> Iterator[drilling.Outcome]:
+def _challengers(names: Sequence[str]) -> Iterator[Outcome]:
     wanted = [*drilling.every(names)]
     if not wanted:
         return
@@ -79,7 +81,7 @@ def _challengers(names: Sequence[str]) -> Iterator[drilling.Outcome]:
 
 def _months(names: Sequence[str]) -> Iterator[spoiling.Found]:
     wanted = [name for name in spoiling.POISONS if not names or name in names]
-    winter = spoiling.Winter.learnt() if wanted else None
+    winter = Winter.learnt() if wanted else None
     for name in wanted:
         assert winter is not None
         with tempfile.TemporaryDirectory(prefix="sy-spoilt-") as folder:
@@ -88,7 +90,7 @@ def _months(names: Sequence[str]) -> Iterator[spoiling.Found]:
         yield found
 
 
-def _of_challengers(found: Sequence[drilling.Outcome]) -> Table:
+def _of_challengers(found: Sequence[Outcome]) -> Table:
     heads = ("challenger", "stage", "end", "requests until then", "asked of it", "answered by it", "errors users saw")
     table = _table(*heads, "wrong answers users saw", "its answers afterwards", "first fault to its end")
     for one in found:

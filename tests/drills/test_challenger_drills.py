@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from drilled import A_DAY, DAYS, ROLLOUTS, SHARE, Kind, Outcome
 from drillground import REPLICAS, Ground
-from drilling import A_DAY, DAYS, ROLLOUTS, SHARE, Drills, Kind, Outcome
+from drilling import Drills
 
 HURRY = 4.0
 """The clock's speed here: the controller looks four times a second, and is as far as in life after its few looks."""

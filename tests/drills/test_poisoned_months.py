@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spoiling import MAY, POISONS, Spring, Winter
+from spoiling import MAY, POISONS, Spring
 from stackyard.store import layout
+from winter import Winter
 
 A_WEEK = dt.date(2013, 5, 9)
 """Here the month is lived through for so long: each of its days is judged alike."""

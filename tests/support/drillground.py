@@ -32,10 +32,10 @@ from stackyard.control.worker import Worker, WorkerSettings
 from stackyard.serving.flush import flush_all
 from stackyard.serving.replica import Replica
 from stackyard.spec import plain
-from stackyard.store import inbox, layout, releases
+from stackyard.store import inbox, releases
 from stackyard.store.documents import public_text
 from stackyard.store.keys import ensure_signing_key, ensure_token
-from stackyard.store.objects import Store, sha256
+from stackyard.store.objects import Store
 
 START = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
 REPLICAS = 2
@@ -44,26 +44,6 @@ PERIOD = 1.0
 TICK = 0.05
 DEADLINE = 5.0
 """Seconds within which a replica answers; a challenger may use a third."""
-
-
-class PreparedRuns:
-    """A run ends at once with the bundle that was put down for it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.bundle = ""
-
-    def start(self, run_id: str, intent: Mapping[str, Any]) -> int:
-        """Leave what a run leaves: held-out rows, then the result."""
-        end = dt.date.fromisoformat(intent["window"]["end"])
-        proof = parcels.proof(run_id, parcels.LEARNT)
-        self._store.create(layout.run(run_id, "holdout.parquet"), proof)
-        self._store.create(layout.run(run_id, "result.json"), parcels.result(run_id, self.bundle, end, sha256(proof)))
-        return 1
-
-    def alive(self, run_id: str, pid: int | None) -> bool:
-        """Never: it has ended."""
-        return False
 
 
 class Ground:
@@ -79,7 +59,7 @@ class Ground:
         self.operator = ensure_signing_key(self.folder / "keys" / "operator")
         self.key = ensure_signing_key(self.folder / "keys" / "release")
         self.maker = parcels.Maker(self.store, self.folder / "made")
-        self.runs = PreparedRuns(self.store)
+        self.runs = parcels.PreparedRuns(self.store)
         self._code = self.folder / "project"
         self._code.mkdir()
         (self._code / "parcels_features.py").write_text(parcels.CODE.format(deed="pass", noise="east", much=0.4))

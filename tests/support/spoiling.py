@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import xgboost
 
 from played import PlayedProjector, PlayedWorker
 from stackyard.clock import FileClock
@@ -28,22 +26,17 @@ from stackyard.control.reconciler import Reconciler
 from stackyard.control.settings import ControllerSettings
 from stackyard.control.worker import WorkerSettings
 from stackyard.data import code, snapshots, sources
-from stackyard.data.features import FeatureSchema
 from stackyard.monitoring.senders import Alerts
 from stackyard.replay import drills
 from stackyard.spec import plain
 from stackyard.spec.loop import AlertsSpec
 from stackyard.spec.models import ParquetSourceSpec, ProjectSpec, WindowSpec
-from stackyard.spec.stack import load
 from stackyard.store import bundles, layout, releases
-from stackyard.store.documents import canonical, public_text
+from stackyard.store.documents import public_text
 from stackyard.store.keys import ensure_signing_key
 from stackyard.store.objects import Store
-from stackyard.training import reference
+from winter import FLIGHTS, Winter
 
-ROOT = Path(__file__).resolve().parents[2]
-FLIGHTS = ROOT / "examples" / "flights"
-WINTER = WindowSpec(start=dt.date(2013, 1, 1), end=dt.date(2013, 3, 1))
 START = dt.date(2013, 4, 1)
 MAY, JUNE = dt.date(2013, 5, 1), dt.date(2013, 6, 1)
 AFTER = dt.date(2013, 6, 5)
@@ -78,44 +71,6 @@ class Found:
     """Labelled rows that the loop counts as something to learn from."""
     told: list[str]
     """Messages that the owner of the data got about it."""
-
-
-@dataclass(frozen=True)
-class Winter:
-    """A champion of January and February: its bundle's files but for the model, and how it answers."""
-
-    project: ProjectSpec
-    files: dict[str, bytes]
-    model: xgboost.Booster
-    schema: FeatureSchema
-
-    @classmethod
-    def learnt(cls) -> Winter:
-        """Fitted as the flights' spec says."""
-        project = load(ROOT / "stacks" / "local.yaml").project
-        rows = sources.read(project.data, FLIGHTS, WINTER)
-        features, labels = _features(project, rows), rows["late"].cast(pl.Float64).to_numpy()
-        schema = FeatureSchema.fit(features)
-        matrix = schema.encode(features)
-        parameters = {"objective": "binary:logistic", "nthread": 1, **project.training.parameters}
-        model = xgboost.train(parameters, xgboost.DMatrix(matrix, labels), project.training.rounds)
-        answers = np.asarray(model.inplace_predict(matrix), np.float64)
-        known = rows.select([name for name, column in project.data.columns.items() if column.known == "before"])
-        columns = {name: plain.dump(column) for name, column in project.data.columns.items()}
-        files = {
-            "task": plain.dump(project.task),
-            "inputs": {"time": project.data.time, "columns": {name: columns[name] for name in known.columns}},
-            "features": {"function": project.features.function, "schema": schema.model_dump(mode="json")},
-            "reference": reference.describe(known, features, answers, labels),
-            "metrics": {"figure": "auc", "test": {"auc": 0.69, "rows": 2000.0}},
-            "lineage": {"recipe": "r" * 64, "data_end": WINTER.end.isoformat()},
-        }
-        return cls(project, {f"{name}.json": canonical(value) for name, value in files.items()}, model, schema)
-
-    def answers(self, rows: pl.DataFrame) -> np.ndarray:
-        """[rows]: chances of being late."""
-        matrix = self.schema.encode(_features(self.project, rows))
-        return np.asarray(self.model.inplace_predict(matrix), np.float64)
 
 
 class _NotingRuns:
@@ -320,7 +275,3 @@ class Spring:
             "clock": str(self.folder / "clock"),
         }
         (state / "stack.json").write_text(json.dumps(card))
-
-
-def _features(project: ProjectSpec, rows: pl.DataFrame) -> pl.DataFrame:
-    return code.load(FLIGHTS, project.features.function)(rows)
