@@ -154,6 +154,33 @@ def test_evidence_grows_with_the_log_and_reads_each_file_once(yard: Yard) -> Non
     same(grown, yard.stage("shadow").gather(NOW, 0.1))
 
 
+@pytest.mark.parametrize("refused", ["predictions", "labels"])
+@pytest.mark.parametrize("error", [OSError("reset by peer"), KeyError("gone"), RuntimeError("503")], ids=repr)
+def test_a_store_that_fails_fails_the_question_and_loses_no_row(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, error: Exception, refused: str
+) -> None:
+    for number in range(3):
+        yard.log(row(f"r{number}", "shadow"), row(f"r{number}"))
+        yard.labels(label(f"r{number}", at("2030-01-03 10:00"), 1))
+    (folder(yard) / "no-parquet.parquet").write_bytes(b"PAR1 it is not")
+    stage, last = yard.stage("shadow"), sorted(yard.store.keys(refused))[-1]
+    read = yard.store.read
+
+    def fails(key: str, **more: Any) -> bytes:
+        if key == last:
+            raise error
+        return read(key, **more)
+
+    monkeypatch.setattr(yard.store, "read", fails)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            stage.gather(NOW, 0.1)
+    monkeypatch.undo()
+    found = stage.gather(NOW, 0.1)
+    assert (found.challenger.requests, len(found.paired[0]), found.files) == (3, 3, 4)
+    same(found, yard.stage("shadow").gather(NOW, 0.1))
+
+
 def test_nothing_later_than_now_is_known(yard: Yard) -> None:
     yard.log(row("a", "shadow"), row("a"))
     yard.log(row("b", "shadow", time=NOW + dt.timedelta(seconds=1)))

@@ -1,7 +1,7 @@
 """Files of the prediction and label logs, whoever wrote them: one shape out, whatever version of the code wrote them.
 
 Files are immutable, so what was read of one holds for ever. Raw bytes are kept up to a limit, since a day is read
-twice; a file that cannot be read is told, not fatal.
+twice; bytes that no parser takes are told, not fatal. Whoever asks learns of a store that fails (it raises).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Files:
     model: str
     held_bytes: int = HELD_BYTES
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Keys of files that could not be read, with the reason."""
+    """Keys of files whose bytes no parser took, with the reason."""
     _held: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     _listed: dict[str, tuple[str, ...]] | None = None
     _size: int = 0
@@ -99,12 +99,12 @@ class Files:
         return found
 
     def _read(self, key: str, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
+        data = self._bytes(key)  # outside: a store that fails says nothing about the file, so the question is repeated
         try:
-            data = self._bytes(key)
             there = set(pl.read_parquet_schema(io.BytesIO(data)))
             frame = pl.read_parquet(io.BytesIO(data), columns=[name for name in wanted if name in there])
             rows = frame.height if frame.width else _height(data)
-        except (KeyError, pl.exceptions.PolarsError, OSError, ValueError) as error:
+        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
             self.unreadable[key] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             return None
         blank = pl.Series("", [None]).new_from_index(0, rows)

@@ -78,8 +78,11 @@ class Stage:
         return days_between(max(first, min(last, self._looked) - _DAY) if seldom else first, last)
 
     def _new_predictions(self, now: dt.datetime) -> Iterator[pl.DataFrame]:
-        """Rows of files not read before, in batches; a file with rows after `now` is left for later."""
-        waiting: list[pl.DataFrame] = []
+        """Rows of files not read before, in batches; a file with rows after `now` is left for later.
+
+        A file counts as seen when its rows are handed out, not before: when the store fails, it is read again.
+        """
+        waiting: dict[str, pl.DataFrame] = {}
         size = 0
         for key in [key for day in self._days(now) for key in self._files.predictions(day)]:
             if key in self._seen:
@@ -87,15 +90,18 @@ class Stage:
             frame = self._files.rows(key, _HEADS)
             if frame.select((pl.col("time") > now).any()).item():
                 continue
-            self._seen.add(key)
-            self._read += 1
-            waiting.append(frame.select(*_keys(frame), *_HEADS[2:], "row", self._callers(key, frame), _replica(key)))
+            waiting[key] = frame.select(*_keys(frame), *_HEADS[2:], "row", self._callers(key, frame), _replica(key))
             size += frame.height
             if size >= BATCH_ROWS:
-                yield pl.concat(waiting)
-                waiting, size = [], 0
+                yield self._handed(waiting)
+                waiting, size = {}, 0
         if waiting:
-            yield pl.concat(waiting)
+            yield self._handed(waiting)
+
+    def _handed(self, waiting: dict[str, pl.DataFrame]) -> pl.DataFrame:
+        self._seen.update(waiting)
+        self._read += len(waiting)
+        return pl.concat(waiting.values())
 
     def _callers(self, key: str, frame: pl.DataFrame) -> pl.Series:
         """Hashes of who asked, one a row."""
@@ -138,18 +144,19 @@ class Stage:
         self._shrink(arm.rows.height)
 
     def _take_labels(self, now: dt.datetime) -> None:
-        parts = [self._labels]
+        parts, read = [self._labels], set[str]()
         for key in [key for day in self._days(now) for key in self._files.labels(day)]:
             if key in self._seen:
                 continue
             found = hashed(self._files.labelled(key))
             if found.select((pl.col("received") > now).any()).item():
                 continue
-            self._seen.add(key)
+            read.add(key)
             parts.append(self._sampled(found.filter(valid(self._yardstick.task))))
             if sum(part.height for part in parts) > 2 * SAMPLED_ROWS:
                 parts = [self._newest(parts)]
         self._labels = self._newest(parts)
+        self._seen |= read  # only now: a store that fails before leaves all of them to be read again
 
     def _newest(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         """The newest label of each row."""
