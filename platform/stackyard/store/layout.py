@@ -66,3 +66,23 @@ def approval(model: str, run_id: str, name: str) -> str:
 def audit(model: str, number: int) -> str:
     """The `number`th entry of a model's audit log, from 1; create-only."""
     return f"audit/{model}/{number:08d}.json"
+
+
+def workspace_pack(cluster: str, digest: str) -> str:
+    """Pieces of the content of a leased cluster's workspaces; `digest` is the sha256 of the stored bytes."""
+    return f"workspaces/{cluster}/packs/{digest[:2]}/{digest}"
+
+
+def workspace_version(cluster: str, number: int) -> str:
+    """The signed manifest of the `number`th version of a workspace, from 1; create-only."""
+    return f"workspaces/{cluster}/versions/{number:08d}.json"
+
+
+def receipt(cluster: str, instance: str, generation: int, number: int) -> str:
+    """The `number`th receipt, from 1, for what one generation of an instance's workspace held; create-only."""
+    return f"receipts/{cluster}/{instance}-{generation}-{number:04d}.json"
+
+
+def discard(cluster: str, instance: str, generation: int, number: int) -> str:
+    """The `number`th consent, from 1, to lose one generation of an instance's workspace; create-only."""
+    return f"discards/{cluster}/{instance}-{generation}-{number:04d}.json"

@@ -52,6 +52,15 @@ class Store:
             raise DigestMismatchError(f"{key}: expected sha256 {digest}, found {sha256(data)}")
         return data
 
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes of `key` from `start`, fewer where it ends before. Raises KeyError when absent."""
+        try:
+            return bytes(obstore.get_range(self._backend, key, start=start, length=length))
+        except (NotFoundError, FileNotFoundError):
+            raise KeyError(key) from None
+        except obstore.exceptions.GenericError:
+            return self.read(key)[start : start + length]  # some backends refuse a range past the end
+
     def create(self, key: str, data: bytes) -> bool:
         """Write `key` only if nothing is there. Returns whether it was written."""
         try:
