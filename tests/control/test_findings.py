@@ -30,8 +30,8 @@ class Yard:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, Store.open(folder / "store")
         self.key = ensure_signing_key(folder / "keys" / "release")
-        self.champion = toy_bundle(self.store, folder, parameters={"max_depth": 3})
-        self.challenger = toy_bundle(self.store, folder, seed=1, parameters={"max_depth": 3})
+        self.champion = toy_bundle(self.store, folder, **MADE)
+        self.challenger = toy_bundle(self.store, folder, seed=1, **MADE)
         self.settings = WorkerSettings(
             model="m",
             store=str(folder / "store"),
@@ -81,6 +81,7 @@ class Yard:
 
 
 DAY = dt.timedelta(days=1)
+MADE = {"code": "c" * 64, "parameters": {"max_depth": 3}}
 PROJECT: dict[str, Any] = {
     "name": "m",
     "task": {"type": "binary", "label": "late"},
@@ -183,6 +184,27 @@ def test_a_stage_is_judged_from_the_rows_of_its_release(yard: Yard) -> None:
     assert said["figures"]["paired"] == DAYS * ROWS
     assert (said["action"], {check["name"] for check in said["checks"]} >= {"metric", "errors"}) == ("advance", True)
     assert yard.findings().answer("stage", question) == said
+
+
+ROUTINE: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "one-recipe": ({"recipe": "a"}, {"recipe": "a"}, True),
+    "two-recipes": ({"recipe": "a", **MADE}, {"recipe": "b", **MADE}, False),
+    "older-lineage-made-alike": (MADE, {"recipe": "a", **MADE}, True),
+    "older-lineage-other-code": (MADE, {**MADE, "code": "d" * 64}, False),
+    "nothing-known-of-either": ({}, {}, False),
+    "nothing-known-of-one": (MADE, {}, False),
+    "code-known-alone": ({"code": "c" * 64}, {"code": "c" * 64}, False),
+    "parameters-known-to-be-none": ({**MADE, "parameters": {}}, {**MADE, "parameters": {}}, True),
+}
+
+
+@pytest.mark.parametrize("name", ROUTINE)
+def test_a_challenger_is_routine_only_when_both_are_known_to_be_of_one_recipe(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    champion, challenger, routine = ROUTINE[name]
+    monkeypatch.setattr(Findings, "_lineage", lambda _, bundle: champion if bundle == "champion" else challenger)
+    assert yard.findings()._routine("champion", "challenger") is routine
 
 
 UNKNOWN: dict[str, tuple[str, dict[str, Any]]] = {

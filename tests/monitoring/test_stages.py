@@ -163,7 +163,7 @@ def test_a_store_that_fails_fails_the_question_and_loses_no_row(
         yard.log(row(f"r{number}", "shadow"), row(f"r{number}"))
         yard.labels(label(f"r{number}", at("2030-01-03 10:00"), 1))
     (folder(yard) / "no-parquet.parquet").write_bytes(b"PAR1 it is not")
-    stage, last = yard.stage("shadow"), sorted(yard.store.keys(refused))[-1]
+    stage, last = yard.stage("shadow"), max(yard.store.keys(refused))
     read = yard.store.read
 
     def fails(key: str, **more: Any) -> bytes:

@@ -185,11 +185,11 @@ class Findings:
         return found[0]
 
     def _routine(self, champion: str, challenger: str) -> bool:
-        """Whether both were made by one recipe: the challenger then only has newer rows."""
+        """Whether both were made by one recipe: the challenger then only has newer rows. What is not known is none."""
         one, two = (self._lineage(bundle) for bundle in (champion, challenger))
         if one.get("recipe") and two.get("recipe"):
             return one["recipe"] == two["recipe"]
-        return all(one.get(name) == two.get(name) for name in ("code", "parameters"))
+        return all(one.get(name) is not None and one[name] == two.get(name) for name in ("code", "parameters"))
 
     def _lineage(self, bundle: str) -> dict[str, Any]:
         digest = bundles.manifest(self.store, bundle)["files"]["lineage.json"]["sha256"]
