@@ -238,6 +238,27 @@ def test_a_loss_and_classes_are_judged_the_right_way_up(task: TaskSpec, labels: 
     assert not judge(spec, WATCHED, task, turned, FACTS, np.random.default_rng(0)).passed
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "passed"),
+    [
+        pytest.param((0.5, 0.9), (0.5, 0.3), False, id="a-champion-that-is-worse-only-on-rows-that-taught-it"),
+        pytest.param((0.9, 0.3), (0.5, 0.9), True, id="a-champion-that-is-better-only-on-rows-that-taught-it"),
+    ],
+)
+def test_the_champions_calibration_is_that_of_rows_new_to_both(
+    old: tuple[float, float], new: tuple[float, float], passed: bool
+) -> None:
+    """Labels are true in 3 of 10 rows; `old` and `new` are what candidate and champion tell of either half."""
+    rows = 2880
+    at = np.datetime64("2030-01-01", "us") + np.arange(rows) * np.timedelta64(60, "s")
+    labels = (np.arange(rows) % 10 < 3).astype(np.float64)
+    candidate, champion = (np.where(np.arange(rows) < 1440, old[i], new[i])[:, None] for i in (0, 1))
+    facts = replace(FACTS, champion_data_end=dt.date(2030, 1, 2))
+    report = _judged(HoldoutTable(at, labels, candidate, champion), GatesSpec(calibration=0.05, rows=500), facts)
+    assert ("calibration" not in _failed(report)) is passed
+    assert report.figures["champion_calibration"] == pytest.approx(abs(new[1] - 0.3))
+
+
 def test_the_calibration_error_of_a_known_table_is_what_the_formula_says() -> None:
     labels, outputs = np.array([0.0, 0, 1, 1]), np.array([0.1, 0.1, 0.1, 0.9])[:, None]
     assert calibration_error(BINARY, labels, outputs) == pytest.approx((3 * abs(1 / 3 - 0.1) + abs(1 - 0.9)) / 4)

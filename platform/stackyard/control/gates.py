@@ -78,7 +78,7 @@ def judge(
     checks += _floors(spec, monitoring, figures["candidate"], "floor", "the trial")
     if facts.refit:
         checks += _floors(spec, monitoring, dict(facts.refit), "refit floor", "the refitted bundle")
-    checks += [*_calibration(spec, task, table, figures), *_machine(spec, facts), *_kpi(spec, facts)]
+    checks += [*_calibration(spec, task, table, common, figures), *_machine(spec, facts), *_kpi(spec, facts)]
     return GateReport(all(check.passed is not False for check in checks), checks, figures, facts.subject)
 
 
@@ -128,16 +128,20 @@ def _floors(
         )
 
 
-def _calibration(spec: GatesSpec, task: TaskSpec, table: HoldoutTable, figures: dict[str, Any]) -> Iterator[Check]:
+def _calibration(
+    spec: GatesSpec, task: TaskSpec, table: HoldoutTable, common: HoldoutTable, figures: dict[str, Any]
+) -> Iterator[Check]:
+    """The candidate's on all of `table`; against the champion's only on the rows of `common`, new to both."""
     if task.type == "regression":
         return
     value = calibration_error(task, table.labels, table.candidate)
-    theirs = math.nan if table.champion is None else calibration_error(task, table.labels, table.champion)
+    mine = calibration_error(task, common.labels, common.candidate)
+    theirs = math.nan if common.champion is None else calibration_error(task, common.labels, common.champion)
     figures["calibration"], figures["champion_calibration"] = value, theirs
     told = f"the expected calibration error is {value:.4f}, at most {spec.calibration:g} is asked for"
     passed = math.isfinite(value) and value <= spec.calibration
-    if not passed and value <= theirs:  # the world moved: to keep the worse calibrated of both would help nobody
-        passed, told = True, f"{told}; the champion's, {theirs:.4f}, is no better"
+    if not passed and mine <= theirs:  # the world moved: to keep the worse calibrated of both would help nobody
+        passed, told = True, f"{told}; the champion's, {theirs:.4f}, is no better on the rows that are new to both"
     yield Check("calibration", passed, value, spec.calibration, told)
 
 
