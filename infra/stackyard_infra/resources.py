@@ -127,3 +127,40 @@ class Clock(pulumi.CustomResource):
     ) -> None:  # fmt: skip
         inputs = {"site": site, "path": path, "start": start, "keep": keep}
         super().__init__("stackyard:index:Clock", name, inputs, opts)
+
+
+class LeasedCluster(pulumi.CustomResource):
+    """A workspace and what runs around it; closed until an EvacuationGate opens it.
+
+    `evacuation`, `processes` and `lease` are kept beside the workspace, for those who work without the program.
+    """
+
+    instance: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], cluster: str, store: str,
+        evacuation: pulumi.Input[Mapping[str, Any]], processes: pulumi.Input[Sequence[Any]],
+        lease: pulumi.Input[Mapping[str, Any]], opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        inputs = {
+            "site": site,
+            "cluster": cluster,
+            "store": store,
+            "evacuation": evacuation,
+            "processes": processes,
+            "lease": lease,
+        }
+        # Two clusters of one name cannot be: the old one goes first, even where `up --replace` asks no provider.
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(delete_before_replace=True))
+        super().__init__("stackyard:index:LeasedCluster", name, inputs | {"instance": None, "healthy": None}, opts)
+
+
+class EvacuationGate(pulumi.CustomResource):
+    """Deleted before its cluster in every order of steps, since `instance` is a property of the cluster's."""
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], cluster: str, instance: pulumi.Input[str], store: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        inputs = {"site": site, "cluster": cluster, "instance": instance, "store": store}
+        super().__init__("stackyard:index:EvacuationGate", name, inputs, opts)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stackyard_infra.provider import tagged
@@ -151,6 +151,13 @@ class Daemon:
             except xmlrpc.client.Fault as fault:
                 if "BAD_NAME" not in fault.faultString:
                     raise Refusal(f"The supervisor does not stop {name}: {fault.faultString}.") from None
+
+    def kill(self, name: str, end: Callable[[], object]) -> None:
+        """Forget `name`, ended by `end` and not asked to: what was stopped (SIGSTOP) would only wake to write."""
+        with self._ask() as supervisor, contextlib.suppress(xmlrpc.client.Fault):
+            supervisor.stopProcessGroup(name, False)  # from here on its end is no reason to start it again
+            end()
+        self.end(name)
 
     def start_now(self, name: str) -> None:
         """Do not wait for the back-off of a process that is not running."""

@@ -16,6 +16,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain, changed
+from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKind
 from stackyard_infra.provider.places import ClockKind, FileKind, FolderKind, KeysKind, SiteKind
 from stackyard_infra.provider.ports import PortsKind
 from stackyard_infra.provider.processes import ProcessKind, SupervisorKind
@@ -30,6 +31,8 @@ KINDS: dict[str, Kind] = {
     "stackyard:index:Supervisor": SupervisorKind(),
     "stackyard:index:Process": ProcessKind(),
     "stackyard:index:File": FileKind(),
+    "stackyard:index:LeasedCluster": LeasedClusterKind(),
+    "stackyard:index:EvacuationGate": EvacuationGateKind(),
 }
 
 Properties = dict[str, PropertyValue]
