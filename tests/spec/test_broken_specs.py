@@ -22,6 +22,11 @@ def _with(section: str) -> list[tuple[str, str]]:
     return [("serving:\n", f"{section}\nserving:\n")]
 
 
+def _lent(clusters: str, *, keep: str = "true") -> list[tuple[str, str]]:
+    """The edits that add leased clusters to the stack's file, whose store would not outlive them."""
+    return [("target: local\n", f"target: local\n{clusters}\n"), ("  keep: false", f"  keep: {keep}")]
+
+
 # word id: (codes, edits of project.yaml, edits of the stack's file)
 BROKEN = {
     "unknown-field": (["unknown-field"], [("  rounds: 100", "  round: 100")], []),
@@ -186,6 +191,21 @@ BROKEN = {
             )
         ],
     ),
+    "cluster-nobodys": (["missing"], [], _lent("clusters: {lab: {workers: 2}}")),
+    "cluster-name": (["pattern"], [], _lent("clusters: {Lab 1: {owner: ada}}")),
+    "cluster-not-kept": (["clusters-keep"], [], _lent("clusters: {lab: {owner: ada}}", keep="false")),
+    "cluster-too-big": (
+        ["workers-local", "gpus-local"],
+        [],
+        _lent("clusters:\n  lab: {owner: ada, workers: 6, gpus: 1}\n  bench: {owner: emmy, workers: 3}"),
+    ),
+    "cluster-without-time": (
+        ["no-time", "no-time", "save-often"],
+        [],
+        _lent("clusters:\n  lab: {owner: ada, lease: {ttl: 0s, idle: 0s}, save: {every: 1s}}"),
+    ),
+    "cluster-without-price": (["budget-price"], [], _lent("clusters: {lab: {owner: ada, budget: {money: 100}}}")),
+    "lease-no-day": (["value"], [], _lent("clusters: {lab: {owner: ada, lease: {end: tomorrow}}}")),
     "kpi-missing": (["function-missing"], _with("monitoring:\n  kpi: features:value"), []),
     "kpi-arguments": (["function-arguments"], _with("monitoring:\n  kpi: source:read"), []),
     "secret-for-its-name": (["pattern"], [("[HISTORIAN_PASSWORD]", "[hunter2]")], []),

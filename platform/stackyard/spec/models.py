@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from stackyard.spec.base import Spec
+from stackyard.spec.leases import LeasedClusterSpec
 from stackyard.spec.loop import AlertsSpec, GatesSpec, MonitoringSpec, RetrainingSpec, RolloutSpec
 from stackyard.spec.names import Column, FunctionPath, Name, Number, PublicKey, Scalar, SecretName
 from stackyard.spec.units import Day, Duration, Size
@@ -293,6 +294,9 @@ class EnvironmentSpec(Spec):
 
     approvals: ApprovalsSpec = ApprovalsSpec()
     """Signatures that a promotion waits for. Absent: none."""
+
+    clusters: dict[Name, LeasedClusterSpec] = {}
+    """Clusters that are lent for a while, by name. Absent: none."""
 
     overrides: dict[str, object] = {}
     """Fields of project.yaml that this environment changes, in the same shape; an empty one returns to its default.

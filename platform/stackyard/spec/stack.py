@@ -7,6 +7,7 @@ that a person sees all mistakes of both at once.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackyard.spec import functions, layers, leaks, loop_rules, rules, wording
+from stackyard.spec import functions, layers, leaks, lease_rules, loop_rules, rules, wording
 from stackyard.spec.findings import Finding
 from stackyard.spec.models import EnvironmentSpec, ProjectSpec, Spec
 from stackyard.spec.problems import AT_MOST, Keys, Origin, Problem, SpecError, nearest, shown_value
@@ -75,7 +76,10 @@ def load(stack_file: Path) -> StackSpec:
     if isinstance(document.tree, dict):
         environment = _checked(EnvironmentSpec, document.tree, document.origin, found)
         if environment is not None:
-            found += [_told(each, document) for each in loop_rules.of_environment(environment)]
+            of_environment = itertools.chain(
+                loop_rules.of_environment(environment), lease_rules.of_environment(environment)
+            )
+            found += [_told(each, document) for each in of_environment]
         folder = _project_folder(document, found)
     if folder is not None:
         project_document = read(folder / PROJECT_FILE)
@@ -88,6 +92,13 @@ def load(stack_file: Path) -> StackSpec:
         raise SpecError(sorted(everything, key=lambda each: (each.file != file, str(each.file), each.line)))
     checkout = _checkout(file.parent) or (file.parent.parent if file.parent.name == "stacks" else file.parent)
     return StackSpec(file.stem, file, checkout, project, folder, environment, MappingProxyType(origins))
+
+
+def check_leases(spec: StackSpec, now: dt.datetime) -> None:
+    """Raises SpecError when a lease is over at `now` (with a time zone): an `up` would make what has to go."""
+    if over := list(lease_rules.ended(spec.environment, now)):
+        document = read(spec.file)
+        raise SpecError(_told(each, document) for each in over)
 
 
 def _project(
