@@ -128,9 +128,9 @@ def test_an_append_while_the_log_rolls_is_not_lost(tmp_path: Path) -> None:
     log.take([("request-1", 0, 1.0)])
     log._spool.seal()
     log.take([("request-2", 0, 1.0)])  # a request between the seal and the roll
-    from stackyard.serving import segments
+    from stackyard.serving import rolling
 
-    segments.roll(log._spool.path, Store.open(tmp_path / "store"), log._parts, log._key)
+    rolling.roll(log._spool.path, Store.open(tmp_path / "store"), log._parts, log._key)
     log._roll()
     assert set(stored(Store.open(tmp_path / "store"))["request_id"]) == {"request-1", "request-2"}
 

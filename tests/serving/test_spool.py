@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from stackyard.serving import spool
+from stackyard.serving import rolling, spool
 from stackyard.serving.batching import Logged
 from stackyard.serving.metrics import Metrics
 from stackyard.serving.spool import PredictionLog
@@ -108,6 +110,82 @@ def test_a_block_cut_short_by_a_kill_loses_itself_only(tmp_path: Path, cut: int)
     segment.write_bytes(segment.read_bytes()[:-cut])
     open_log(tmp_path).recover()
     assert set(stored(tmp_path)["request_id"]) == {"whole"}
+
+
+def odd_head() -> pl.DataFrame:
+    return pl.DataFrame({"request_id": ["odd"], "row": [0]})
+
+
+def odd_type() -> pl.DataFrame:
+    """Of the same file as the rows around it, but its `row` is a list."""
+    rows = {"request_id": ["odd"], "row": [[0]], "time": [dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)]}
+    return pl.DataFrame(rows | {"bundle": ["b" * 64], "arm": ["champion"]})
+
+
+POISONS: dict[str, tuple[Callable[[], pl.DataFrame] | bytes, set[str]]] = {
+    "no-arrow": (b"ARROW1 it is not", {"before", "beside", "behind"}),
+    "nothing": (b"", {"before", "beside", "behind"}),
+    "columns-missing": (odd_head, {"before", "beside", "behind"}),
+    "another-type": (odd_type, {"before", "behind"}),
+}
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["living", "dead"])
+@pytest.mark.parametrize("name", POISONS)
+def test_a_segment_that_cannot_be_read_whole_is_set_aside_and_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, dies: bool
+) -> None:
+    poison, expected = POISONS[name]
+    log = open_log(tmp_path)
+    for segment in ("before", "beside", "behind"):
+        log.put(logged(segment))
+        log.flush()
+        if segment == "beside":
+            if isinstance(poison, bytes):
+                log._spool._append(rolling.HEAD.pack(len(poison), zlib.crc32(poison)) + poison, sync=False)
+            else:
+                log._spool.append(poison())
+        log._spool.seal()
+    found = next(path for path in log._spool.path.iterdir() if path.stem == "000002").read_bytes()
+    store = Store.open(tmp_path / "store")
+    if dies:
+        log.die()
+        log = open_log(tmp_path)
+        log.recover()
+    else:
+        log.roll()
+    assert set(stored(tmp_path)["request_id"]) == expected
+    (aside,) = (tmp_path / "spool" / rolling.ASIDE_FOLDER).iterdir()
+    assert aside.read_bytes() == found
+    assert capsys.readouterr().out.count("was set aside") == 1
+    assert log.metrics.registry.get_sample_value("stackyard_log_segments_set_aside_total") == 1
+    for _ in range(2):
+        log.roll()
+        log.recover()
+    assert not log._due() and capsys.readouterr().out == "" and len(list(store.keys("predictions"))) == len(expected)
+
+
+def test_what_may_pass_holds_a_segment_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path)
+    log.put(logged("kept"))
+    log.flush()
+    monkeypatch.setattr(pl, "read_ipc_stream", lambda _: (_ for _ in ()).throw(OSError(24, "too many open files")))
+    with pytest.raises(OSError, match="too many"):
+        log.roll()
+    monkeypatch.undo()
+    log.roll()
+    assert set(stored(tmp_path)["request_id"]) == {"kept"}
+
+
+def test_few_segments_are_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rolling, "ASIDE_SEGMENTS", 2)
+    log = open_log(tmp_path)
+    for _ in range(4):
+        log._spool.append(odd_head())
+        log._spool.seal()
+    log.roll()
+    left = sorted((tmp_path / "spool" / rolling.ASIDE_FOLDER).iterdir())
+    assert [path.stem[-6:] for path in left] == ["000003", "000004"]
 
 
 def test_rolling_twice_stores_once(tmp_path: Path) -> None:

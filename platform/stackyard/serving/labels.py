@@ -17,7 +17,8 @@ from typing import Any
 import polars as pl
 
 from stackyard.serving.protocol import Problem, RequestError
-from stackyard.serving.segments import Part, RollingLog
+from stackyard.serving.rolling import Part
+from stackyard.serving.segments import RollingLog
 from stackyard.spec.models import TaskSpec
 from stackyard.store import layout
 

@@ -41,6 +41,9 @@ class Metrics:
         self.log_lost = Counter(
             "stackyard_prediction_log_lost_rows", "Rows the prediction log had to drop.", registry=r
         )
+        self.log_poisoned = Counter(
+            "stackyard_log_segments_set_aside", "Segments of a log that could not be read whole.", registry=r
+        )
         self.user_errors = Counter("stackyard_feature_failures", "Requests the features failed on.", registry=r)
         self.swap = Histogram(
             "stackyard_model_swap_seconds",

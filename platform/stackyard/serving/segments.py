@@ -12,18 +12,18 @@ import fcntl
 import io
 import os
 import shutil
-import struct
 import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from stackyard.serving.metrics import Metrics
+from stackyard.serving.rolling import HEAD, Part, roll
 from stackyard.store.objects import Store
 
 FLUSH_SECONDS = 0.5
@@ -33,11 +33,6 @@ RECOVER_SECONDS = 30.0
 """How often spools of dead replicas are looked for."""
 REST_SECONDS = 10.0
 """How long the store is left alone after it refused."""
-
-_HEAD = struct.Struct("<II")
-
-Part = tuple[str, str, pl.DataFrame]
-"""(day YYYY-MM-DD, ending of the file's name, rows)."""
 
 
 @dataclass
@@ -128,7 +123,7 @@ class RollingLog:
         store = self.open_store()
         if store is None or not self._spool.seal():
             return 0
-        return roll(self._spool.path, store, self._parts, self._key)
+        return roll(self._spool.path, store, self._parts, self._key, poisoned=self.metrics.log_poisoned.inc)
 
     def _recover(self) -> int:
         store, rows = self.open_store(), 0
@@ -137,7 +132,7 @@ class RollingLog:
         for path in sorted(self.folder.iterdir()):
             if path != self._spool.path and (lock := _try_lock(path)) is not None:
                 with lock:
-                    rows += roll(path, store, self._parts, self._key, dead=True)
+                    rows += roll(path, store, self._parts, self._key, dead=True, poisoned=self.metrics.log_poisoned.inc)
                     shutil.rmtree(path, ignore_errors=True)
         return rows
 
@@ -166,7 +161,7 @@ class Spool:
         frame.write_ipc_stream(buffer, compression="lz4")
         block = buffer.getvalue()
         with self._busy:
-            self._append(_HEAD.pack(len(block), zlib.crc32(block)) + block, sync=sync)
+            self._append(HEAD.pack(len(block), zlib.crc32(block)) + block, sync=sync)
 
     def _append(self, data: bytes, *, sync: bool) -> None:
         if self._file is None:
@@ -200,45 +195,6 @@ class Spool:
                 open_.rename(open_.with_suffix(".blocks"))
                 self._file = None
         return any(self.path.glob("*.blocks"))
-
-
-def roll(
-    path: Path,
-    store: Store,
-    parts: Callable[[pl.DataFrame], Iterable[Part]],
-    key: Callable[[str, str], str],
-    *,
-    dead: bool = False,
-) -> int:
-    """Write the sealed segments of spool `path` (all of a `dead` replica's) to the store; returns rows.
-
-    Repeatable: names follow from the spool and the content, and an object that is there is not written again.
-    """
-    total = 0
-    for segment in sorted([*path.glob("*.blocks"), *(path.glob("*.open") if dead else ())]):
-        frames: dict[tuple[str, str], list[pl.DataFrame]] = {}
-        for frame in blocks(segment):
-            for day, ending, part in parts(frame):
-                frames.setdefault((day, ending), []).append(part)
-        for (day, ending), found in frames.items():
-            buffer = io.BytesIO()
-            whole = pl.concat(found, how="diagonal_relaxed")
-            whole.write_parquet(buffer, compression="zstd")
-            store.create(key(day, f"{path.name}-{segment.stem}{ending}.parquet"), buffer.getvalue())
-            total += whole.height
-        segment.unlink()
-    return total
-
-
-def blocks(segment: Path) -> Iterator[pl.DataFrame]:
-    """The whole blocks of a segment, up to the first that a kill cut short."""
-    with segment.open("rb") as file:
-        while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            size, checksum = _HEAD.unpack(head)
-            block = file.read(size)
-            if len(block) != size or zlib.crc32(block) != checksum:
-                return
-            yield pl.read_ipc_stream(io.BytesIO(block))
 
 
 def folder_bytes(folder: Path) -> int:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stackyard.serving import segments
+from stackyard.serving import rolling
 from stackyard.serving.batching import Logged
-from stackyard.serving.segments import Part, RollingLog, folder_bytes
+from stackyard.serving.rolling import Part
+from stackyard.serving.segments import RollingLog, folder_bytes
 from stackyard.store import layout
 from stackyard.store.objects import Store
 
@@ -84,7 +85,7 @@ class PredictionLog(RollingLog):
 
 def roll(path: Path, model: str, store: Store) -> int:
     """Write every segment of a dead replica's spool as Parquet, one file per bundle, arm and day; returns rows."""
-    return segments.roll(path, store, _parts, lambda day, name: layout.predictions(model, day, name), dead=True)
+    return rolling.roll(path, store, _parts, lambda day, name: layout.predictions(model, day, name), dead=True)
 
 
 def _parts(frame: pl.DataFrame) -> Iterable[Part]:
