@@ -7,14 +7,14 @@ random nonce; one key is good for 2^32 pieces (NIST SP 800-38D).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from stackyard.evacuation.errors import DamageError, SettingsError
 from stackyard.store.keys import KeyFileError, read_private
+
+if TYPE_CHECKING:
+    from pyarrow import Codec
 
 CIPHER = "AES-256-GCM"
 _RAW, _ZSTD = b"\x00", b"\x01"
@@ -57,7 +60,6 @@ class Coder:
     """Content to stored bytes and back."""
 
     def __init__(self, key: bytes | None = None) -> None:
-        self._zstd = pyarrow.Codec("zstd", compression_level=1)
         self._keys = None if key is None else tuple(_derived(key, use) for use in (b"id", b"data", b"name"))
         self._cipher = None if self._keys is None else AESGCM(self._keys[1])
 
@@ -73,6 +75,12 @@ class Coder:
         if len(data) != 32:
             raise SettingsError(f"the encryption key {key} has {len(data)} bytes instead of 32")
         return cls(data)
+
+    @functools.cached_property
+    def _zstd(self) -> Codec:
+        import pyarrow  # half a second that a save of an unchanged workspace does not need
+
+        return pyarrow.Codec("zstd", compression_level=1)
 
     @property
     def plain(self) -> dict[str, str] | None:

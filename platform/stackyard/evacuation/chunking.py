@@ -7,19 +7,21 @@ chunk has 1 MiB on average beyond LEAST. This cuts as FastCDC (Xia et al., 2016)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 LEAST, MOST = 256 << 10, 4 << 20
 """Bytes of a chunk; the last one of a file may be shorter."""
 _BLOCK = 4 << 20
 _STEP = 64 << 10  # what stays in a core's cache: 1 MiB steps take twice as long
-_WINDOW, _MARK, _LIMIT = 32, 0xA7, np.uint64(1 << 52)
+_WINDOW, _MARK, _LIMIT = 32, 0xA7, 1 << 52
 _BACK = _WINDOW + 2
-_FACTORS = np.array(
-    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64
-)  # xxHash64's primes and like them: odd, half their bits set
+# xxHash64's primes and like them: odd, half their bits set
+_FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 
 
 def chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -53,7 +55,10 @@ def _cut(marks: list[int], start: int, length: int) -> int | None:
 
 def _marks(data: bytes, known: int) -> list[int]:
     """Every place after `known` where a chunk may end."""
+    import numpy as np  # for large files only; a save of an unchanged workspace starts in half the time without
+
     whole = np.frombuffer(data, dtype=np.uint8)
+    factors, limit, offsets = _constants()
     found: list[int] = []
     for begin in range(known, len(whole), _STEP):
         back = min(begin, _BACK)
@@ -62,8 +67,15 @@ def _marks(data: bytes, known: int) -> list[int]:
         mixed += part[:-2]
         ends = (mixed == _MARK).nonzero()[0] + 3
         ends = ends[(ends > back) & (ends >= _WINDOW)]
-        windows = part[(ends - _WINDOW)[:, None] + np.arange(_WINDOW)].view("<u8")
-        hashes = (windows * _FACTORS).sum(axis=1, dtype=np.uint64)
-        hashes = (hashes ^ (hashes >> np.uint64(29))) * _FACTORS[0]
-        found += (ends[hashes < _LIMIT] + (begin - back)).tolist()
+        windows = part[(ends - _WINDOW)[:, None] + offsets].view("<u8")
+        hashes = (windows * factors).sum(axis=1, dtype=np.uint64)
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * factors[0]
+        found += (ends[hashes < limit] + (begin - back)).tolist()
     return found
+
+
+@functools.cache
+def _constants() -> tuple[np.ndarray, np.uint64, np.ndarray]:
+    import numpy as np
+
+    return np.array(_FACTORS, dtype=np.uint64), np.uint64(_LIMIT), np.arange(_WINDOW)

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stackyard.evacuation import copying, failpoints, repositories, versions
 from stackyard.evacuation.blobs import Coder, Ref
 from stackyard.evacuation.cache import TICK, Cache
-from stackyard.evacuation.errors import DamageError, EvacuationError, SettingsError, StoreAwayError, reaching
+from stackyard.evacuation.errors import EvacuationError, SettingsError, StoreAwayError, reaching
 from stackyard.evacuation.listing import Writer, text_of
-from stackyard.evacuation.packs import Fetcher, Packer, Piece
+from stackyard.evacuation.packs import Packer, Piece
 from stackyard.evacuation.passing import Pass, Tally
 from stackyard.evacuation.repositories import Repository
 from stackyard.evacuation.rules import Rules
@@ -94,27 +94,23 @@ class Saver:
         cache.add_entries([(*place, data) for place, data in known_now])
         packer.settle()
         root = _place(listing)
-        work = self._work(before, root, tally)
+        work = self._work(cache, before, root, tally)
         told = packer.add(_report(tally, work))
         packer.settle()
         failpoints.hit("contents-stored")
         found, made = self._version(before, tally, root, _place(told), started, key)
         failpoints.hit("version-stored")
+        cache.keep("repositories", json.dumps([asdict(each) for each in work]))
         remember(cache, found, started)
         failpoints.hit("save-noted")
         took = round(time.perf_counter() - clock, 3)
         return Saved(found, made, started, tally.unsaved, tally.left_out, work, tally.read, packer.stored, took)
 
-    def _work(self, before: Found | None, root: Ref, tally: Tally) -> list[Repository]:
+    def _work(self, cache: Cache, before: Found | None, root: Ref, tally: Tally) -> list[Repository]:
         """What is only in repositories here; git is not asked when no file changed."""
-        if before is not None and before.version.root_ref.id == root.id:
-            try:
-                fetcher = Fetcher(self._store, self._settings.cluster, self._coder)
-                return [
-                    Repository(**each) for each in json.loads(fetcher.one(before.version.report_ref))["repositories"]
-                ]
-            except (DamageError, KeyError, TypeError):
-                pass
+        noted = cache.note("repositories")
+        if noted is not None and before is not None and before.version.root_ref.id == root.id:
+            return [Repository(**each) for each in json.loads(noted)]
         return repositories.look(self._settings.workspace, tally.repositories)
 
     def _version(
