@@ -271,14 +271,35 @@ def test_the_real_worker_answers_though_user_code_prints(yard: Yard) -> None:
             worker.ask("verdicts", until=UNTIL, champion=yard.champion, now=NOW),
             worker.ask("verdicts", until=UNTIL, champion="0" * 64, now=NOW),
         ]
-        found: dict[str, Any] = {}
-        deadline = time.monotonic() + 120
-        while len(found) < 2:
-            found.update(worker.poll())
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        found = _answers(worker, 2)
     finally:
         worker.stop()
     assert found[tickets[0]]["result"]["new_rows"] == 2 * ROWS
     assert "BundleError" in found[tickets[1]]["error"]
     assert "features are made" in (yard.folder / "worker" / "worker.log").read_text()
+
+
+def test_features_that_eat_memory_end_the_real_workers_child_and_a_stage_is_answered_all_the_same(yard: Yard) -> None:
+    yard.live(days=1)
+    yard.release(1)
+    yard.release(2, arms=(releases.Arm(bundle=yard.challenger, kind="shadow", share=1.0),), stage="shadow", step=0)
+    greedy = toy_bundle(yard.store, yard.folder, features="greedy")
+    worker = Worker(yard.settings.model_copy(update={"memory": 1 << 30}), yard.folder / "worker")
+    try:
+        eats = worker.ask("verdicts", until=UNTIL, champion=greedy, now=NOW)
+        stage = worker.ask("stage", release=2, step=0, now=NOW)
+        found = _answers(worker, 2)
+    finally:
+        worker.stop()
+    assert "MiB of memory and may take 1024" in found[eats]["error"]
+    assert found[stage]["result"]["action"] == "hold"
+
+
+def _answers(worker: Worker, count: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    deadline = time.monotonic() + 120
+    while len(found) < count:
+        found.update(worker.poll())
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found

@@ -1,6 +1,7 @@
 """The controller's worker: whatever user code does in it, every question gets one answer."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from stackyard.control.worker import Worker, WorkerSettings, surroundings
+from stackyard.control.child import Child, surroundings
+from stackyard.control.worker import Worker, WorkerSettings
 
 SCRIPT = """
 import os, signal, subprocess, sys, time
@@ -49,8 +51,14 @@ def answer(kind, arguments):
         return dict(os.environ)
     if kind == "big":
         return "y" * 3_000_000
-    if kind == "pid":
+    if kind in ("pid", "stage"):
         return os.getpid()
+    if kind == "eat":
+        eaten = []
+        for _ in range(arguments["mib"] // 16):
+            eaten.append(b"x" * (16 << 20))
+            time.sleep(0.02)
+        return len(eaten)
 
 answering.serve(answer, read, write)
 """
@@ -60,11 +68,11 @@ answering.serve(answer, read, write)
 def worker(tmp_path: Path) -> Iterator[Worker]:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    settings = WorkerSettings(model="m", store="nowhere", project={}, cache=tmp_path, trusted=())
+    settings = WorkerSettings(model="m", store="nowhere", project={}, cache=tmp_path, trusted=(), memory=256 << 20)
     made = Worker(settings, tmp_path / "worker", command=(sys.executable, str(script)))
     yield made
     made.stop()
-    assert made.pid is None
+    assert made.pids == ()
 
 
 def answer(worker: Worker, kind: str, **arguments: Any) -> dict[str, Any]:
@@ -113,6 +121,30 @@ def test_a_question_that_takes_too_long_ends_with_its_children_and_an_error(work
     worker.longest = 1.0
     assert answer(worker, "hang") == {"error": "no answer within 1 s"}
     worker.longest = 60.0
+    assert answer(worker, "add", a=1, b=1) == {"result": 2}
+
+
+def test_a_stage_is_answered_while_another_question_hangs(worker: Worker) -> None:
+    hangs = worker.ask("hang")
+    first = answer(worker, "stage")["result"]
+    assert answer(worker, "stage") == {"result": first}
+    wait(lambda: len(worker.pids) == 2)
+    assert first in worker.pids and hangs not in worker.poll()
+
+
+def test_each_kind_has_its_time(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr(Child, "ask", lambda child, question: asked.append((child.name, question.seconds)))
+    worker.longest, worker.longest_stage = 7.0, 3.0
+    for kind in ("days", "verdicts", "gate", "stage"):
+        worker.ask(kind)
+    assert asked == [("worker", 7.0)] * 3 + [("stage", 3.0)]
+
+
+def test_a_child_that_takes_too_much_memory_is_ended_and_what_takes_less_is_answered(worker: Worker) -> None:
+    assert answer(worker, "eat", mib=64) == {"result": 4}
+    said = answer(worker, "eat", mib=2048)["error"]
+    assert re.fullmatch(r"the worker was ended .* took \d+ MiB of memory and may take 256; its log says more", said)
     assert answer(worker, "add", a=1, b=1) == {"result": 2}
 
 

@@ -1,9 +1,10 @@
 """Whatever takes longer than a look at the world is found out by a child process, which also bears the user's code.
 
 The controller holds the release key and must answer at once; features and figures are the project's own functions,
-which may print, hang, eat memory or die. So a child without keys and secrets computes, asked by JSON lines, one
-question at a time; it is ended and asked anew when it dies or takes too long. Every question may be repeated: what was
-found out lies in the store under names that follow from its inputs.
+which may print, hang, eat memory or die. So children without keys and secrets compute, asked by JSON lines, one
+question at a time, and ended when they take too long or too much memory. A rollout's stage has a child of its own,
+which calls no user function: a figure that hangs delays no rollback. Every question may be repeated: what was found
+out lies in the store under names that follow from its inputs.
 
 Questions and their answers (dates are ISO; `now` is the model's clock, and nothing later than it exists):
 
@@ -26,37 +27,25 @@ Whatever fails is an answer, too: {"error": text for people}.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import queue
-import select
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from stackyard.control import answering
+from stackyard.control.child import Child, Found, Question
 
 LONGEST = 600.0
-"""Seconds a question may take; one more try, and it has failed."""
-TRIES = 2
-LARGEST = 64 << 20
-"""Bytes of one answer."""
-LONGEST_LOG = 16 << 20
-"""Bytes of what user code printed; a new child begins a longer one anew."""
-KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "STACKYARD_STACK_ID", "STACKYARD_PROCESS")
-"""What the child sees of its parent's environment; the two tags let a stack find all that is its own."""
-STORE_KEYS = ("AWS_", "GOOGLE_", "AZURE_")
-"""What opens a store that is not a folder."""
+"""Seconds a try to answer a question may take; there are two."""
+LONGEST_STAGE = 300.0
+"""The same for a stage, whose verdict users wait for; a new child first reads all that the stage has logged."""
+MEMORY = 4 << 30
 
 
 class WorkerSettings(BaseModel):
@@ -74,39 +63,33 @@ class WorkerSettings(BaseModel):
     """Local copies of bundles and code; may vanish."""
     trusted: tuple[str, ...]
     """Public halves of the release keys."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    ticket: str
-    line: bytes
+    memory: PositiveInt = MEMORY
+    """Bytes that a child may have in memory, 4 GiB if absent; it is ended when it takes more."""
 
 
 @dataclass
 class Worker:
-    """The child and its questions. `ask` and `poll` return at once; the child starts with the first question."""
+    """The children and their questions. `ask` and `poll` return at once; a child starts with its first question."""
 
     settings: WorkerSettings
     folder: Path
-    """Where its settings and its log are (0700)."""
+    """Where their settings and their logs are (0700)."""
     longest: float = LONGEST
+    longest_stage: float = LONGEST_STAGE
     command: tuple[str, ...] = (sys.executable, "-m", "stackyard.control.worker")
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _asked: queue.SimpleQueue[_Question | None] = field(default_factory=queue.SimpleQueue)
-    _found: queue.SimpleQueue[tuple[str, dict[str, Any]]] = field(default_factory=queue.SimpleQueue)
-    _thread: threading.Thread | None = None
-    _child: subprocess.Popen[bytes] | None = None
-    _ending: bool = False
-    _starting: threading.Lock = field(default_factory=threading.Lock)
+    _found: Found = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        self._children = {name: self._child(name) for name in ("worker", "stage")}
 
     def ask(self, kind: str, **arguments: Any) -> str:
         """Begin to find out; the ticket names the answer. Arguments are JSON values."""
         ticket = f"{kind}-{next(self._numbers)}"
         line = json.dumps({"ticket": ticket, "kind": kind, "arguments": arguments}).encode() + b"\n"
-        self._asked.put(_Question(ticket, line))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-            self._thread.start()
+        staged = kind == "stage"
+        seconds = self.longest_stage if staged else self.longest
+        self._children["stage" if staged else "worker"].ask(Question(ticket, line, seconds))
         return ticket
 
     def poll(self) -> Mapping[str, dict[str, Any]]:
@@ -125,116 +108,18 @@ class Worker:
         return not self._found.empty()
 
     def stop(self) -> None:
-        """End the child; open questions get no answer."""
-        self._ending = True
-        self._asked.put(None)
-        with self._starting:
-            if self._child is not None:
-                _kill(self._child)
-        if self._thread is not None:
-            self._thread.join(10)
+        """End the children; open questions get no result."""
+        for child in self._children.values():
+            child.stop()
 
     @property
-    def pid(self) -> int | None:
-        """The child's, while it lives."""
-        child = self._child
-        return child.pid if child is not None and child.poll() is None else None
+    def pids(self) -> tuple[int, ...]:
+        """Those of the children that live."""
+        return tuple(child.pid for child in self._children.values() if child.pid is not None)
 
-    def _run(self) -> None:
-        while (question := self._asked.get()) is not None and not self._ending:
-            self._found.put((question.ticket, self._answer(question)))
-        self._end_child()
-
-    def _answer(self, question: _Question) -> dict[str, Any]:
-        failure = ""
-        for _ in range(TRIES):
-            if self._ending:
-                break
-            try:
-                return self._try(question)
-            except _GoneError as error:
-                failure = str(error)
-                self._end_child()
-            except OSError as error:
-                return {"error": f"the worker cannot be started: {error}"}
-        return {"error": failure or "the worker was stopped"}
-
-    def _try(self, question: _Question) -> dict[str, Any]:
-        child = self._living()
-        assert child.stdin is not None and child.stdout is not None
-        try:
-            child.stdin.write(question.line)
-            child.stdin.flush()
-        except OSError:
-            raise _GoneError("the worker died before it was asked") from None
-        answer = _parsed(self._line(child))
-        if answer is None or answer.get("ticket") != question.ticket:
-            raise _GoneError("the worker's answer cannot be read")
-        return {name: answer[name] for name in ("result", "error") if name in answer}
-
-    def _line(self, child: subprocess.Popen[bytes]) -> bytes:
-        """One whole line of the child. Raises _GoneError when it dies, takes too long or says too much."""
-        assert child.stdout is not None
-        deadline, parts, size = time.monotonic() + self.longest, [], 0
-        while True:
-            ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise _GoneError(f"no answer within {self.longest:g} s")
-            part = os.read(child.stdout.fileno(), 1 << 20)
-            if not part:
-                raise _GoneError(f"the worker died ({_how(child)}) while it computed; its log says more")
-            parts.append(part)
-            size += len(part)
-            if part.endswith(b"\n"):
-                return b"".join(parts)
-            if size > LARGEST:
-                raise _GoneError(f"an answer of more than {LARGEST >> 20} MiB")
-
-    def _living(self) -> subprocess.Popen[bytes]:
-        with self._starting:
-            if self._ending:
-                raise _GoneError("the worker was stopped")
-            if self._child is not None and self._child.poll() is not None:
-                self._end_child()
-            if self._child is None:
-                self._child = self._start()
-            return self._child
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.folder / "worker.json"
-        path.write_text(self.settings.model_dump_json())
-        kept = self.folder / "worker.log"
-        long = kept.exists() and kept.stat().st_size > LONGEST_LOG
-        with kept.open("wb" if long else "ab") as log:
-            return subprocess.Popen(
-                [*self.command, str(path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-                env=surroundings(os.environ, self.settings.store),
-                start_new_session=True,
-            )
-
-    def _end_child(self) -> None:
-        """On the worker's own thread: end the child and let go of its pipes."""
-        child, self._child = self._child, None
-        if child is not None:
-            _kill(child)
-            for pipe in (child.stdin, child.stdout):
-                assert pipe is not None
-                pipe.close()
-
-
-class _GoneError(Exception):
-    """The child gave no answer."""
-
-
-def surroundings(environment: Mapping[str, str], store: str) -> dict[str, str]:
-    """What of the environment the child sees: no secret of the stack, of Pulumi or of a shell is among it."""
-    prefixes = ("LC_", *(STORE_KEYS if "://" in store else ()))
-    return {name: value for name, value in environment.items() if name in KEPT or name.startswith(prefixes)}
+    def _child(self, name: str) -> Child:
+        told = self.settings
+        return Child(name, self.folder, told.model_dump_json(), told.store, told.memory, self.command, self._found)
 
 
 def main(path: str) -> int:
@@ -246,28 +131,6 @@ def main(path: str) -> int:
     findings = Findings.of(WorkerSettings.model_validate_json(Path(path).read_bytes()))
     answering.serve(findings.answer, read, write)
     return 0
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)  # user code may have children
-    child.wait()
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _how(child: subprocess.Popen[bytes]) -> str:
-    try:
-        code = child.wait(5)
-    except subprocess.TimeoutExpired:
-        return "it closed its pipe"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 if __name__ == "__main__":
