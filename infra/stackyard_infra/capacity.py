@@ -6,9 +6,10 @@ rounded up; they are there to stop a stack that cannot work, not to forecast to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stackyard.spec.leases import LeasedClusterSpec
 from stackyard.spec.models import ProjectSpec
 
 MIB = 1 << 20
@@ -43,8 +44,8 @@ class Shortage:
     sentence: str
 
 
-def local_needs(project: ProjectSpec) -> list[Need]:
-    """What target `local` starts for `project`."""
+def local_needs(project: ProjectSpec, clusters: Mapping[str, LeasedClusterSpec] | None = None) -> list[Need]:
+    """What target `local` starts for `project`, and for the clusters that are lent beside it."""
     replicas, workers = project.serving.replicas, project.training.workers
     return [
         Need("supervisor", "starts, restarts and logs the others", 40 * MIB),
@@ -55,7 +56,14 @@ def local_needs(project: ProjectSpec) -> list[Need]:
         Need("serving", "a Ray cluster for the replicas", 900 * MIB),
         Need("replicas", f"{replicas.min} to {replicas.max}, at the most", replicas.max * 400 * MIB, replicas.max),
         Need("training", f"a Ray cluster per run, {workers} worker(s)", (900 + 600 * workers) * MIB, 1, lasting=False),
+        *(_leased(name, cluster) for name, cluster in (clusters or {}).items()),
     ]
+
+
+def _leased(name: str, cluster: LeasedClusterSpec) -> Need:
+    """Head and saver, a node for each worker, a notebook server; not what people will run on it."""
+    memory = 900 + 400 * cluster.workers + (250 if cluster.notebook else 0)
+    return Need(f"cluster {name}", f"lent to {cluster.owner}, {cluster.workers} worker(s), empty", memory * MIB)
 
 
 def shortages(needs: Sequence[Need], machine: Machine) -> list[Shortage]:

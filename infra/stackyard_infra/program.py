@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from stackyard.spec import StackSpec
+import datetime as dt
+
+from stackyard.spec import StackSpec, check_leases
+from stackyard_infra.moment import now
 from stackyard_infra.targets import local
 
 TARGETS = {"local": local.build}
 
 
-def build(spec: StackSpec) -> None:
-    """Register everything that `spec` asks for."""
+def build(spec: StackSpec, at: dt.datetime | None = None) -> None:
+    """Register everything that `spec` asks for. Raises SpecError for a lease that is over (`at`: the stack's now)."""
+    check_leases(spec, at or now(spec))
     TARGETS[spec.environment.target](spec)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from pulumi.runtime import mocks, rpc
 
 from stackyard.control.settings import ControllerSettings
+from stackyard.evacuation.settings import SaverSettings
 from stackyard.monitoring.settings import EndpointSettings
 from stackyard.serving.haproxy import render
 from stackyard.serving.settings import Ports
@@ -26,8 +28,11 @@ from stackyard.serving.settings import Settings as ServingSettings
 from stackyard.spec import SpecError, StackSpec, load
 from stackyard_infra import program
 from stackyard_infra.components import code
-from stackyard_infra.manifests import processes
+from stackyard_infra.manifests import leases, processes
 from stackyard_infra.manifests.places import Places
+from stackyard_infra.moment import now
+from stackyard_infra.provider.site import Site
+from stackyard_infra.provider.workspaces import Workspace
 
 GOLDEN = Path(__file__).with_name("golden") / "local.json"
 PROJECT = """\
@@ -76,6 +81,8 @@ class Provider(mocks.Mocks):
         if args.typ.endswith(":Ports"):
             outputs = {"ports": {name: 20_001 + n for n, name in enumerate(args.inputs["names"])}, "taken": []}
             outputs["addresses"] = {name: f"127.0.0.{n + 2}" for n, name in enumerate(args.inputs["clusters"])}
+        if args.typ.endswith(":LeasedCluster"):
+            outputs = {"instance": "INSTANCE", "healthy": True}
         if args.typ.endswith(":Keys"):
             folder = f"{args.inputs['site']['state']}/keys"
             outputs = {
@@ -123,7 +130,7 @@ def own_loop() -> Iterator[None]:
     loop.close()
 
 
-def plan(spec: StackSpec) -> Registered:
+def plan(spec: StackSpec, at: dt.datetime | None = None) -> Registered:
     """Everything that the program registers for `spec`, by name."""
     answers = Provider()
     recorder = Recorder(answers)
@@ -131,7 +138,7 @@ def plan(spec: StackSpec) -> Registered:
 
     @pulumi.runtime.test
     def run() -> None:
-        program.build(spec)
+        program.build(spec, at)
 
     run()
     return recorder.registered
@@ -299,6 +306,75 @@ def test_the_store_may_lie_elsewhere_and_need_not_be_kept(stack: Callable[..., S
     registered = plan(stack(store="store: {path: ../../elsewhere, keep: false}\n"))
     assert registered["artifacts"]["inputs"]["path"] == str(tmp_path / "elsewhere")
     assert not any(registered[name]["inputs"]["keep"] for name in ("artifacts", "database", "registry-folder", "keys"))
+
+
+LENT = "clusters: {lab: {owner: ada, workers: 2, notebook: false, lease: {end: 2024-05-31}}}\n"
+BEFORE = dt.datetime(2024, 5, 31, 23, tzinfo=dt.UTC)
+
+
+def test_a_leased_cluster_adds_itself_and_its_gate_and_changes_nothing_that_runs(stack: Callable[..., StackSpec]):
+    before, spec = plan(stack()), stack(store=LENT)
+    after = plan(spec, at=BEFORE)
+    assert after.keys() - before.keys() == {"lease-lab", "cluster-lab", "gate-lab"}
+    assert {name for name in before if before[name] != after[name]} == {"ports", "card"}
+    assert before["ports"]["inputs"]["names"] == after["ports"]["inputs"]["names"][: len(processes.PORTS)]
+    gate = after["gate-lab"]
+    assert set(gate["inputs"]) == {"site", "cluster", "instance", "store"}
+    assert gate["inputs"]["instance"] == "INSTANCE", "bound by property, so deleted first"
+    assert "cluster-lab" in gate["waits_for"]
+    assert {"site", "supervisor", "artifacts", "ports"} <= set(after["cluster-lab"]["waits_for"])
+
+
+def test_what_may_write_in_a_workspace_carries_the_clusters_tag_and_its_own_token(stack: Callable[..., StackSpec]):
+    spec = stack(store=LENT)
+    places = Places.of(spec)
+    running = plan(spec, at=BEFORE)["cluster-lab"]["inputs"]["processes"]
+    names = [each["name"] for each in running]
+    assert names == ["lease-lab-head", "lease-lab-worker-0", "lease-lab-worker-1", "lease-lab-saver"]
+    *writers, saver = running
+    for each in writers:
+        assert each["environment"]["STACKYARD_CLUSTER"] == f"{places.stack_id}/lab"
+        assert each["environment"]["RAY_AUTH_TOKEN_PATH"] == str(places.state / "leases/lab/ray-token")
+    assert "STACKYARD_CLUSTER" not in saver["environment"], "who saves is not frozen"
+    ports = [word for each in running for word in each["command"] if re.fullmatch(r"--[a-z-]*port=\d+", word)]
+    numbers = [word.partition("=")[2] for word in ports]
+    assert len(numbers) == len(set(numbers)) == 9 + 2 * len(leases.NODE_PORTS)
+
+
+def test_the_saver_can_read_the_settings_that_it_is_given(stack: Callable[..., StackSpec], tmp_path: Path):
+    spec = stack(store=LENT.replace("lease:", "save: {every: 1m, encrypt: true, exclude: ['*.tmp']}, lease:"))
+    inputs = plan(spec, at=BEFORE)["cluster-lab"]["inputs"]
+    here = Workspace(Site.of(inputs), "lab")
+    here.adopt()
+    here.describe(inputs["evacuation"], [], inputs["lease"])
+    told = SaverSettings.model_validate_json(here.settings.read_text())
+    assert (told.cluster, told.generation, told.every, told.exclude) == ("lab", 0, 60.0, ("*.tmp",))
+    assert told.workspace == here.path
+    for key in (told.receipt_key, told.encrypt_key):
+        assert key is not None and (len(key.read_bytes()), key.stat().st_mode & 0o777) == (32, 0o600)
+
+
+def test_a_lease_that_is_over_registers_nothing(stack: Callable[..., StackSpec]):
+    with pytest.raises(SpecError, match=r"local.yaml:3: clusters.lab.lease.end: .*is in the past"):
+        plan(stack(store=LENT), at=BEFORE + dt.timedelta(hours=1))
+
+
+def test_a_notebook_without_jupyterlab_is_one_line_with_its_command(
+    stack: Callable[..., StackSpec], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(pulumi.RunError, match=r"clusters.lab.notebook: JupyterLab is not installed; .*pip install"):
+        plan(stack(store=LENT.replace("notebook: false", "notebook: true")), at=BEFORE)
+
+
+def test_leases_end_by_the_stacks_own_clock(stack: Callable[..., StackSpec]):
+    spec = stack(store="clock: virtual\n")
+    assert now(spec).isoformat() == "2024-02-01T00:00:00+00:00", "where it will begin"
+    clock = Path(Places.of(spec).clock)
+    clock.parent.mkdir(parents=True)
+    clock.write_text("2024-03-05T06:00:00+00:00\n")
+    assert now(spec).isoformat() == "2024-03-05T06:00:00+00:00"
+    assert abs(now(stack()) - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
 
 
 def test_two_stacks_and_two_checkouts_have_ids_of_their_own(stack: Callable[..., StackSpec], tmp_path: Path):

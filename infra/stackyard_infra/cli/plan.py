@@ -16,10 +16,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stackyard.spec import SpecError, StackSpec, find_stack, load
+from stackyard.spec import SpecError, StackSpec, check_leases, find_stack, load
 from stackyard_infra import capacity
 from stackyard_infra.cli import stages
 from stackyard_infra.manifests.places import Places
+from stackyard_infra.moment import now
 from stackyard_infra.provider import tagged
 
 FAILED, INVALID_SPEC = 1, 3
@@ -38,6 +39,7 @@ def plan(
     """Is the spec sound, is the data, what will run, and will it fit this machine. Changes nothing."""
     try:
         spec = load(find_stack(stack, Path.cwd()))
+        check_leases(spec, now(spec))
     except SpecError as error:
         _end(str(error), INVALID_SPEC)
     facts = facts_of(spec, this_machine(spec.checkout, Places.of(spec).stack_id))
@@ -58,7 +60,7 @@ def plan(
 
 def facts_of(spec: StackSpec, machine: capacity.Machine) -> dict[str, Any]:
     """What will run on `machine`, as plain data."""
-    needs = capacity.local_needs(spec.project)
+    needs = capacity.local_needs(spec.project, spec.environment.clusters)
     return {
         "stack": spec.name,
         "target": spec.environment.target,

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from stackyard.spec import StackSpec
+from stackyard_infra.manifests import leases
 from stackyard_infra.manifests.environment import environment
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import PORTS
@@ -25,7 +26,8 @@ class Supervision(pulumi.ComponentResource):
         self.site = Site("site", site=site, opts=pulumi.ResourceOptions(parent=self))
         on_site = pulumi.ResourceOptions(parent=self, depends_on=[self.site])
         self.keys = Keys("keys", site=site, keep=spec.environment.store.keep, opts=on_site)
-        self.ports = Ports("ports", site=site, names=PORTS, clusters=["serving", "training"], opts=on_site)
+        names, clusters = [*PORTS, *leases.ports(spec)], ["serving", "training", *leases.addresses(spec)]
+        self.ports = Ports("ports", site=site, names=names, clusters=clusters, opts=on_site)
         shared = self.keys.token_path.apply(lambda path: environment(self.places, path))
         self.supervisor = Supervisor(
             "supervisor",

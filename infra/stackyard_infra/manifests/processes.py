@@ -193,7 +193,7 @@ def addresses_for_people(ports: Numbers) -> dict[str, str]:
 
 def plan_digest(spec: StackSpec) -> str:
     """sha256 of what a training run is deployed as, for lineage: project without `serving`, and its environment."""
-    environment = spec.environment.model_dump(mode="json", exclude={"overrides"})
+    environment = spec.environment.model_dump(mode="json", exclude={"overrides", "clusters"})
     lowered = {"project": _project(spec), "environment": environment}
     return hashlib.sha256(_text(lowered).encode()).hexdigest()
 

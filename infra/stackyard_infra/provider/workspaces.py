@@ -12,9 +12,8 @@ which names instance and generation, is worthless the moment that anybody may wr
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
+import datetime as dt
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ import psutil
 from stackyard_infra.provider import tagged
 from stackyard_infra.provider.daemon import Daemon, Unreachable
 from stackyard_infra.provider.errors import Refusal
+from stackyard_infra.provider.private import public_half, random_file, read_plain, write_plain
 from stackyard_infra.provider.processes import ProcessKind
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
 
@@ -39,11 +39,13 @@ SETTINGS = {"exclude": [], "include": [], "largest": None, "encrypt_key": None}
 
 @dataclass(frozen=True)
 class Record:
-    """Which instance lives in the workspace. `generation` grows each time that it is opened."""
+    """Which instance lives in the workspace. `generation` grows each time that it is opened, `opened` is when that
+    was first (ISO, UTC)."""
 
     instance: str
     generation: int = 0
     sealed: bool = True
+    opened: str = ""
 
 
 class Workspace:
@@ -58,12 +60,12 @@ class Workspace:
 
     def record(self) -> Record | None:
         """Who lives here, or None when that is not known."""
-        found = _read(self.folder / "instance.json")
+        found = read_plain(self.folder / "instance.json")
         return Record(**found) if isinstance(found, dict) and found.keys() == asdict(Record("")).keys() else None
 
     def sealed(self) -> bool:
         """Whether nothing of it may run: it was never opened, or an evacuation ended, though its gate was killed."""
-        record, noted = self.record(), _read(self.folder / "saver" / "sealed.json")
+        record, noted = self.record(), read_plain(self.folder / "saver" / "sealed.json")
         if record is None or record.sealed:
             return record is not None
         same = (record.instance, record.generation)
@@ -96,8 +98,8 @@ class Workspace:
         gone = {each["name"] for each in self._known()} - {each["name"] for each in processes}
         for name in sorted(gone):
             self._end(name)
-        _write(self.folder / "processes.json", processes)
-        _write(self.folder / "lease.json", dict(lease))
+        write_plain(self.folder / "processes.json", processes)
+        write_plain(self.folder / "lease.json", dict(lease))
         self.prepare(told=evacuation)
 
     def prepare(self, store: str | None = None, told: Mapping[str, Any] | None = None) -> Path:
@@ -105,11 +107,11 @@ class Workspace:
 
         `told` is what the program asks for; without it, what it last asked for holds, or `store` where that was lost.
         """
-        before = _read(self.settings) or {}
+        before = read_plain(self.settings) or {}
         known = before if told is None else {**told, "trusted_keys": before.get("trusted_keys", [])}
         record = self.record() or self.adopt()
         key = self.site.state / "keys" / "receipt-key"
-        public = _public_half(key)
+        public = public_half(key)
         settings: dict[str, Any] = SETTINGS | ({"store": store} if store else {}) | known
         settings |= {
             "stack": self.site.stack,
@@ -124,17 +126,22 @@ class Workspace:
             "processes_tag": f"{CLUSTER_TAG}={self.site.stack_id}/{self.cluster}",
         }
         if settings["encrypt_key"]:
-            settings["encrypt_key"] = str(_random(self.site.state / "keys" / "workspace-key"))
+            settings["encrypt_key"] = str(random_file(self.site.state / "keys" / "workspace-key"))
         if settings != before:
-            _write(self.settings, settings)
+            write_plain(self.settings, settings)
         return self.settings
 
     def unseal(self) -> Record:
         """Say that work may begin: before anything starts, so that no receipt of before holds any more."""
         record = self.record() or self.adopt()
-        opened = self._write(replace(record, generation=record.generation + 1, sealed=False))
+        first = record.opened or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        opened = self._write(replace(record, generation=record.generation + 1, sealed=False, opened=first))
         self.prepare()
         return opened
+
+    def lease(self) -> dict[str, Any]:
+        """When it ends and whose it is, as the program last said."""
+        return read_plain(self.folder / "lease.json") or {}
 
     def seal(self) -> None:
         """End every process at once (nothing may write any more, not even while it ends), and say so."""
@@ -200,7 +207,7 @@ class Workspace:
         remove_folder(self.site.of_process(name))
 
     def _known(self) -> list[dict[str, Any]]:
-        return _read(self.folder / "processes.json") or []
+        return read_plain(self.folder / "processes.json") or []
 
     def _whole(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of a Process, of what a cluster's manifest says."""
@@ -209,42 +216,8 @@ class Workspace:
         return {**whole, "folder": str(self.path), "stop_timeout": 10, **inputs}
 
     def _write(self, record: Record) -> Record:
-        _write(self.folder / "instance.json", asdict(record))
+        write_plain(self.folder / "instance.json", asdict(record))
         return record
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _write(path: Path, value: Any) -> None:
-    write_private(path, json.dumps(value, indent=1, sort_keys=True))
-
-
-def _random(path: Path) -> Path:
-    """A private file of 32 random bytes, which is also what an ed25519 key is made of; made once."""
-    with contextlib.suppress(FileExistsError):
-        if path.exists():
-            return path
-        scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(32))
-        try:
-            os.link(scratch, path)
-        finally:
-            scratch.unlink()
-    return path
-
-
-def _public_half(path: Path) -> str:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.from_private_bytes(_random(path).read_bytes())
-    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 def _stopped(process: psutil.Process) -> bool:

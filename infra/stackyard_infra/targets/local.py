@@ -9,11 +9,12 @@ import pulumi
 from stackyard.spec import StackSpec
 from stackyard_infra.components.controller import Controller
 from stackyard_infra.components.inference import Inference
+from stackyard_infra.components.leases import Lease
 from stackyard_infra.components.metrics import Metrics
 from stackyard_infra.components.registry import ModelRegistry
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision
-from stackyard_infra.manifests import processes
+from stackyard_infra.manifests import leases, processes
 from stackyard_infra.resources import File
 
 
@@ -25,10 +26,14 @@ def build(spec: StackSpec) -> None:
     Controller("control", spec, store=store, supervision=supervision)
     Inference("inference", spec, store=store, supervision=supervision)
     Metrics("monitoring", spec, store=store, supervision=supervision)
+    for name in spec.environment.clusters:
+        Lease(name, spec, store=store, supervision=supervision)
 
     places = supervision.places
     names = list(supervision.processes)
-    card = supervision.lowered(lambda ports, _, keys: processes.card(spec, places, ports, keys, names))
+    card = supervision.lowered(
+        lambda ports, _, keys: processes.card(spec, places, ports, keys, names) | leases.card(spec, places, ports)
+    )
     text = card.apply(lambda plain: json.dumps(plain, indent=1))
     on_site = pulumi.ResourceOptions(depends_on=[supervision.site])
     File("card", site=places.site, path="stack.json", content=text, opts=on_site)

@@ -1,0 +1,50 @@
+"""Clusters that are lent for a while, each behind a gate that lets nothing go unsaved."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pulumi
+
+from stackyard.spec import StackSpec
+from stackyard_infra.components.store import ArtifactStore
+from stackyard_infra.components.supervision import Supervision
+from stackyard_infra.manifests import leases
+from stackyard_infra.resources import EvacuationGate, LeasedCluster
+
+
+class Lease(pulumi.ComponentResource):
+    """One leased cluster and its gate, which opens it. Raises pulumi.RunError for a notebook without JupyterLab."""
+
+    def __init__(
+        self, name: str, spec: StackSpec, *, store: ArtifactStore, supervision: Supervision,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__("stackyard:local:Lease", f"lease-{name}", None, opts)
+        places, wanted = supervision.places, spec.environment.clusters[name]
+        if wanted.notebook and importlib.util.find_spec("jupyterlab") is None:
+            line = f"{spec.file}: clusters.{name}.notebook: JupyterLab is not installed"
+            raise pulumi.RunError(f"{line}; .venv/bin/python -m pip install jupyterlab, or leave notebook out")
+        after = [supervision.site, supervision.supervisor, store.folder]
+        inside = pulumi.ResourceOptions(parent=self, depends_on=after)
+        self.cluster = LeasedCluster(
+            f"cluster-{name}",
+            site=places.site,
+            cluster=name,
+            store=str(places.store),
+            evacuation=leases.evacuation(wanted, places),
+            processes=supervision.lowered(
+                lambda ports, addresses, _: leases.processes(name, wanted, places, ports, addresses)
+            ),
+            lease=leases.lease(name, wanted),
+            opts=inside,
+        )
+        self.gate = EvacuationGate(
+            f"gate-{name}",
+            site=places.site,
+            cluster=name,
+            instance=self.cluster.instance,
+            store=str(places.store),
+            opts=inside,
+        )
+        self.register_outputs({})
