@@ -20,7 +20,7 @@ from stackyard.control.candidates import candidates
 from stackyard.control.reconciler import Reconciler
 from stackyard.spec.loop import BudgetSpec, RetrainingSpec, RolloutSpec, StageSpec
 from stackyard.spec.models import WindowSpec
-from stackyard.store import audit
+from stackyard.store import approvals, audit
 from stackyard.store.documents import public_text
 from stackyard.store.keys import ensure_signing_key
 
@@ -200,8 +200,6 @@ def test_a_manual_rollout_waits_for_a_person(tmp_path: Path) -> None:
 
 
 def test_a_promotion_waits_for_its_signatures(tmp_path: Path) -> None:
-    from stackyard.store import approvals
-
     ann = ensure_signing_key(tmp_path / "ann")
     yard = Yard(tmp_path, approvals={"required": 1, "approvers": {"ann": public_text(ann.public_key())}})
     loop = yard.controller()
@@ -212,6 +210,27 @@ def test_a_promotion_waits_for_its_signatures(tmp_path: Path) -> None:
     approvals.approve(yard.store, approvals.Approval(subject=subject, by="ann", created="2026-01-01T00:00:00Z"), ann)
     yard.settle(loop)
     assert yard.story()[-1] == ("live", None, "promoted")
+
+
+def test_approvals_are_verified_when_they_change_and_only_while_the_candidate_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, verified = ensure_signing_key(tmp_path / "ann"), []
+    count = approvals.count
+    monkeypatch.setattr(approvals, "count", lambda *given: verified.append(given[1]) or count(*given))
+    yard = Yard(tmp_path, approvals={"required": 2, "approvers": {"ann": public_text(ann.public_key())}})
+    loop = yard.controller()
+    yard.settle(loop)
+    yard.days(loop, 2)
+    run = loop.observe().runs[-1]
+    subject = approvals.subject_of(yard.store, "m", run.run_id, run.bundle or "", "p" * 64)
+    assert verified == [subject]
+    approvals.approve(yard.store, approvals.Approval(subject=subject, by="ann", created="2026-01-01T00:00:00Z"), ann)
+    assert [dict(loop.observe().approved) for _ in range(3)] == [{run.run_id: 1}] * 3
+    assert verified == [subject] * 2
+    yard.wish("reject", run=run.run_id)
+    yard.settle(loop)
+    assert (dict(loop.observe().approved), len(verified)) == ({}, 2)
 
 
 def _life(folder: Path, days: int, **environment: str) -> subprocess.CompletedProcess[str]:

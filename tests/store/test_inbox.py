@@ -48,6 +48,26 @@ def test_wishes_come_back_in_order_also_one_that_arrives_late(store: Store) -> N
     assert inbox.read(store, "m", TRUSTED, after=first.id) == [second, third]
 
 
+def test_what_is_much_older_than_the_newest_wish_is_looked_for_once_a_minute(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, hour, looked = [0.0], 3600 * 10**9, []
+    keys = store.keys
+    monkeypatch.setattr(store, "keys", lambda prefix, *, after=None: looked.append(after) or keys(prefix, after=after))
+    box = inbox.Inbox(store, "m", TRUSTED, lambda: moment[0])
+    newest, skewed = _wish(9 * hour, "pause"), _wish(9 * hour - inbox.SKEW_NANOSECONDS + 1, "resume")
+    late, later = _wish(2 * hour, "train"), _wish(10 * hour, "train")
+    assert inbox.send(store, newest, KEY) and box.read() == [newest]
+    store.create(layout.wish("m", "99999999999999999999-00000000"), b"garbage that is named as the last of all")
+    for wish in (skewed, late, later):
+        inbox.send(store, wish, KEY)
+    moment[0] = 59.0
+    assert box.read() == [skewed, newest, later]
+    moment[0] = 60.0
+    assert box.read() == [late, skewed, newest, later]
+    assert [after is None for after in looked] == [True, False, True]
+
+
 def test_a_wish_is_sent_once(store: Store) -> None:
     assert inbox.send(store, _wish(1, "pause"), KEY)
     assert not inbox.send(store, _wish(1, "resume"), KEY)

@@ -36,3 +36,12 @@ def test_keys_are_listed_in_order_and_by_folder(store: Store) -> None:
     for key in ("b/2", "b/1", "bb/3"):
         store.write(key, b"")
     assert list(store.keys("b")) == ["b/1", "b/2"]
+
+
+def test_keys_past_another_are_listed_alone(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    for key in ("a/1", "a/2", "a/3/x", "b/4"):
+        store.create(key, b"")
+    assert list(store.keys("a", after="a/1")) == ["a/2", "a/3/x"]
+    assert list(store.keys("a", after="a/15")) == ["a/2", "a/3/x"]
+    assert list(store.keys("a", after="a/9")) == list(store.keys("c", after="a/1")) == []

@@ -12,6 +12,7 @@ from typing import Any
 
 from stackyard.control import world as w
 from stackyard.control.admission import Waiting, admit
+from stackyard.control.candidates import OPEN, candidates
 from stackyard.control.inquiries import Inquiries
 from stackyard.control.journal import Journal, Run
 from stackyard.control.local import LocalRuns
@@ -49,6 +50,7 @@ class Observer:
         self._trusted = trusted
         self._inbox = inbox.Inbox(store, settings.model, settings.operator_keys)
         self._documents: dict[str, bytes] = {}
+        self._approvals: dict[str, tuple[tuple[approvals.Subject, tuple[str, ...]], int]] = {}
         self.chain: list[releases.Release] = []
         self.wanted = inbox.Wanted()
         self.people: dict[str, str] = {}
@@ -80,18 +82,18 @@ class Observer:
         wishes = self._inbox.read()
         self.people = {wish.id: wish.by for wish in wishes}
         self.wanted = inbox.state(wishes, served, None if newest is None else newest.number)
-        return replace(
+        world = replace(
             world,
             runs=self._admitted(seen),
             loop=self.loop,
             chain=[_release(each) for each in self.chain],
             gates=self._gates(seen),
-            approved=self._approved(seen) if self.loop.approvals else {},
             wishes=_wishes(self.wanted),
             verdicts=self._inquiries.answer("verdicts"),
             stage=self._inquiries.answer("stage"),
             gating=self._inquiries.answer("gate"),
         )
+        return replace(world, approved=self._approved(world)) if self.loop.approvals else world
 
     def recipe(self) -> str:
         """Digest of what the project would train now."""
@@ -171,13 +173,21 @@ class Observer:
                 found[run.run_id] = w.GateSeen(bool(report["passed"]), gate_reason(report), sha256(raw), rival)
         return found
 
-    def _approved(self, seen: list[w.RunSeen]) -> dict[str, int]:
+    def _approved(self, world: w.World) -> dict[str, int]:
+        """Approvals of the candidates that are open; they are verified when their listing or their subject changes."""
         approvers, plan = self._settings.approvals.get("approvers", {}), str(self._settings.facts.get("plan", ""))
-        found = {}
-        for run in seen:
-            if run.challenger and run.bundle and self._once(layout.gate(self._settings.model, run.run_id)):
-                subject = approvals.subject_of(self._store, self._settings.model, run.run_id, run.bundle, plan)
-                found[run.run_id] = len(approvals.count(self._store, subject, approvers).names)
+        model, found = self._settings.model, dict[str, int]()
+        for each in candidates(world):
+            run, gate = each.run.run_id, each.gate
+            if gate is None or each.state not in OPEN:
+                continue
+            subject = approvals.Subject(model=model, run_id=run, bundle=each.bundle, gate=gate.digest, plan=plan)
+            listed = (subject, approvals.listed(self._store, model, run))
+            known = self._approvals.get(run)
+            if known is None or known[0] != listed:
+                names = approvals.count(self._store, subject, approvers).names
+                known = self._approvals[run] = (listed, len(names))
+            found[run] = known[1]
         return found
 
 

@@ -84,11 +84,16 @@ def name_of(key: Ed25519PrivateKey, approvers: Mapping[str, str]) -> str | None:
     return next((name for name, known in approvers.items() if known == public), None)
 
 
+def listed(store: Store, model: str, run_id: str) -> tuple[str, ...]:
+    """Keys of all approvals of a run; since each is named by its content, equal keys count alike."""
+    return tuple(store.keys(f"approvals/{model}/{run_id}"))
+
+
 def count(store: Store, subject: Subject, approvers: Mapping[str, str]) -> Count:
     """Count the approvals of exactly `subject` by the keys of `approvers`; a key under two names counts once."""
     names: dict[str, str] = {}
     void: list[str] = []
-    for key in store.keys(f"approvals/{subject.model}/{subject.run_id}"):
+    for key in listed(store, subject.model, subject.run_id):
         stem = key.rpartition("/")[2].removesuffix(".json")
         try:
             found = _judged(store, key, approvers)

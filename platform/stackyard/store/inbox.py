@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -25,6 +25,10 @@ KIND, VERSION = "wish", 1
 Kind = Literal["reject", "promote", "rollback", "train", "pause", "resume", "release_day"]
 LARGEST = 16_384
 """Bytes; a larger object is no wish."""
+WHOLE_SECONDS = 60.0
+"""How often the whole inbox is listed; between, what is much older than the newest known wish is not looked for."""
+SKEW_NANOSECONDS = 600 * 10**9
+"""Clocks of people's machines that differ by less delay no wish."""
 
 
 class Wish(BaseModel):
@@ -97,20 +101,34 @@ def send(store: Store, wish: Wish, key: Ed25519PrivateKey) -> bool:
 class Inbox:
     """Reads a model's wishes; each object is fetched and judged once, since none may ever change."""
 
-    def __init__(self, store: Store, model: str, trusted: Iterable[str]) -> None:
-        self._store, self._model, self._trusted = store, model, tuple(trusted)
+    def __init__(
+        self, store: Store, model: str, trusted: Iterable[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._model, self._trusted, self._clock = store, model, tuple(trusted), clock
+        self._whole: float | None = None
         self._wishes: dict[str, Wish] = {}
         self._refused: dict[str, Refused] = {}
 
     def read(self) -> list[Wish]:
-        """Every trusted wish so far, in order, also one that arrived late with an early id."""
-        for key in self._store.keys(f"inbox/{self._model}"):
+        """Every trusted wish so far, in order; one that arrives late with a much earlier id is seen in a minute."""
+        looked = self._clock()
+        whole = self._whole is None or looked - self._whole >= WHOLE_SECONDS
+        for key in self._store.keys(f"inbox/{self._model}", after=None if whole else self._after()):
             if key not in self._wishes and key not in self._refused:
                 try:
                     self._wishes[key] = _judged(self._store, key, self._model, self._trusted)
                 except DocumentError as error:
                     self._refused[key] = Refused(key, str(error))
+        if whole:
+            self._whole = looked
         return [self._wishes[key] for key in sorted(self._wishes)]
+
+    def _after(self) -> str | None:
+        """Wishes are looked for past this key: what nobody trusted signed has no say in it."""
+        if not self._wishes:
+            return None
+        newest = int(self._wishes[max(self._wishes)].id[:20])
+        return layout.wish(self._model, f"{max(0, newest - SKEW_NANOSECONDS):020d}")
 
     @property
     def refused(self) -> list[Refused]:

@@ -99,9 +99,10 @@ class Store:
             return False
         return True
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Every key under the folder `prefix`, in lexical order."""
-        yield from sorted(str(meta["path"]) for page in obstore.list(self._backend, prefix) for meta in page)
+    def keys(self, prefix: str, *, after: str | None = None) -> Iterator[str]:
+        """Every key under the folder `prefix`, in lexical order; only those past `after`, itself a key, if given."""
+        pages = obstore.list(self._backend, prefix, offset=after)
+        yield from sorted(str(meta["path"]) for page in pages for meta in page)
 
     def delete(self, key: str) -> None:
         """Remove `key`; absent is fine."""
