@@ -26,7 +26,8 @@ class Supervision(pulumi.ComponentResource):
         self.site = Site("site", site=site, opts=pulumi.ResourceOptions(parent=self))
         on_site = pulumi.ResourceOptions(parent=self, depends_on=[self.site])
         self.keys = Keys("keys", site=site, keep=spec.environment.store.keep, opts=on_site)
-        names, clusters = [*PORTS, *leases.ports(spec)], ["serving", "training", *leases.addresses(spec)]
+        lent = spec.environment.clusters
+        names, clusters = [*PORTS, *leases.ports(lent)], ["serving", "training", *leases.addresses(lent)]
         self.ports = Ports("ports", site=site, names=names, clusters=clusters, opts=on_site)
         shared = self.keys.token_path.apply(lambda path: environment(self.places, path))
         self.supervisor = Supervisor(

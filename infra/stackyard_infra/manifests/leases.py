@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stackyard.spec import StackSpec
 from stackyard.spec.leases import LeasedClusterSpec
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import RAY_PORTS, START, Numbers, Plain
@@ -24,19 +23,22 @@ STOP_TIMEOUT = 30
 """Seconds that a notebook has to write its kernels' last words when it is restarted."""
 
 
-def ports(spec: StackSpec) -> list[str]:
+Clusters = Mapping[str, LeasedClusterSpec]
+
+
+def ports(clusters: Clusters) -> list[str]:
     """Every port of the leased clusters, by name."""
     found = []
-    for name, cluster in spec.environment.clusters.items():
+    for name, cluster in clusters.items():
         found += [_port(name, "head", port) for port in RAY_PORTS]
         found += [_port(name, f"worker-{n}", port) for n in range(cluster.workers) for port in NODE_PORTS]
         found += [_port(name, "notebook", "http")] if cluster.notebook else []
     return found
 
 
-def addresses(spec: StackSpec) -> list[str]:
+def addresses(clusters: Clusters) -> list[str]:
     """The Ray clusters that need a loopback address of their own."""
-    return [f"lease-{name}" for name in spec.environment.clusters]
+    return [f"lease-{name}" for name in clusters]
 
 
 def folder(places: Places, name: str) -> Path:
@@ -74,9 +76,9 @@ def processes(
     return [*found, _saver(name, places)]
 
 
-def card(spec: StackSpec, places: Places, numbers: Numbers) -> Plain:
+def card(clusters: Clusters, places: Places, numbers: Numbers) -> Plain:
     """What the stack's card says of its leased clusters; nothing where there are none."""
-    found = [_found(name, cluster, places, numbers) for name, cluster in spec.environment.clusters.items()]
+    found = [_found(name, cluster, places, numbers) for name, cluster in clusters.items()]
     return {"clusters": found} if found else {}
 
 

@@ -29,10 +29,10 @@ def build(spec: StackSpec) -> None:
     for name in spec.environment.clusters:
         Lease(name, spec, store=store, supervision=supervision)
 
-    places = supervision.places
+    places, lent = supervision.places, spec.environment.clusters
     names = list(supervision.processes)
     card = supervision.lowered(
-        lambda ports, _, keys: processes.card(spec, places, ports, keys, names) | leases.card(spec, places, ports)
+        lambda ports, _, keys: processes.card(spec, places, ports, keys, names) | leases.card(lent, places, ports)
     )
     text = card.apply(lambda plain: json.dumps(plain, indent=1))
     on_site = pulumi.ResourceOptions(depends_on=[supervision.site])
