@@ -67,7 +67,13 @@ def _command(stack: Leasehold, command: tuple[str, ...], named: dict[str, tuple[
     return [*command, *(word for option, who in named.items() for word in (option, stack.urn(*who)))]
 
 
-@pytest.mark.parametrize("word", ORDERS)
+QUICK = ("destroy", "removal", "delete-before-replace")
+"""The orders that `make test` shows; the others are of the life-cycle suite."""
+
+
+@pytest.mark.parametrize(
+    "word", [pytest.param(word, marks=() if word in QUICK else pytest.mark.lifecycle) for word in ORDERS]
+)
 def test_a_refusing_gate_leaves_the_cluster_alive_and_an_agreeing_one_goes_first(word: str, stack: Leasehold):
     change, command, named = ORDERS[word]
     stack.up()
@@ -76,7 +82,7 @@ def test_a_refusing_gate_leaves_the_cluster_alive_and_an_agreeing_one_goes_first
     before = stack.record()
     stack.steps()
     change(stack)
-    said = stack.refused(*_command(stack, command, named))
+    said = stack.failing(*_command(stack, command, named))
     refused = stack.steps()
     assert "model.txt: it cannot be read" in said
     assert 'stackyard evacuate lab --discard --because "..." -s local' in said
@@ -99,7 +105,7 @@ def test_what_the_engine_refuses_by_itself_reaches_neither(stack: Leasehold):
     stack.up()
     (stack.workspace() / "model.txt").write_text("work")
     stack.steps()
-    stack.refused(*_command(stack, DESTROY, {"--target": CLUSTER}))
+    stack.failing(*_command(stack, DESTROY, {"--target": CLUSTER}))
     assert stack.steps() == []
     stack.pulumi(*_command(stack, DESTROY, {"--exclude": GATE}))
     assert stack.steps() == [], "an excluded gate keeps the cluster that it depends on"
@@ -122,7 +128,7 @@ def test_work_after_the_receipt_stops_the_clusters_own_delete(stack: Leasehold):
     (stack.workspace() / "model.txt").write_text("work")
     stack.pulumi(*_command(stack, DESTROY, {"--target": GATE}))
     (stack.workspace() / "late.txt").write_text("somebody worked on")
-    said = stack.refused(*DESTROY)
+    said = stack.failing(*DESTROY)
     assert "without a valid receipt or discard" in said
     assert "late.txt: it is newer than the newest version" in said
     stack.up()
@@ -134,7 +140,7 @@ def test_a_cluster_whose_gate_was_struck_from_the_state_is_not_taken_away(stack:
     stack.up()
     (stack.workspace() / "model.txt").write_text("work")
     stack.pulumi("state", "delete", stack.urn(*GATE), "--yes")
-    said = stack.refused(*DESTROY)
+    said = stack.failing(*DESTROY)
     assert "without a valid receipt or discard" in said
     assert (stack.workspace() / "model.txt").read_text() == "work"
     stack.evacuation("discard", "--because", "a drill")
@@ -148,7 +154,7 @@ def test_a_discard_lets_exactly_this_generation_go(stack: Leasehold):
     stack.evacuation("discard", "--because", "a drill")
     stack.pulumi(*_command(stack, DESTROY, {"--target": GATE}))
     stack.up()
-    stack.refused(*DESTROY)
+    stack.failing(*DESTROY)
     stack.evacuation("discard", "--because", "meant this time, too")
     stack.pulumi(*DESTROY)
     assert not stack.workspace().exists()
@@ -165,12 +171,13 @@ def test_a_cluster_that_the_state_forgot_is_adopted_with_its_work(stack: Leaseho
     assert stack.record() == before | {"generation": before["generation"] + 1}
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("lost", ["instance.json", "evacuation.json", "processes.json", "lease.json"])
 def test_a_cluster_with_a_file_lost_is_unsaved_and_not_absent(lost: str, stack: Leasehold):
     stack.up()
     (stack.workspace() / "model.txt").write_text("unreadable")
     (stack.workspace().parent / lost).unlink()
-    stack.refused(*DESTROY)
+    stack.failing(*DESTROY)
     (stack.workspace() / "model.txt").write_text("mended")
     stack.up()
     assert (stack.workspace() / "model.txt").read_text() == "mended"

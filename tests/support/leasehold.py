@@ -121,14 +121,6 @@ class Leasehold(Stack):
         settings = str(self.workspace(cluster).parent / "evacuation.json")
         subprocess.run([sys.executable, fake, verb, settings, *arguments], check=True, stdout=subprocess.DEVNULL)
 
-    def refused(self, *arguments: str) -> str:
-        """What the engine says of a command that must fail."""
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode != 0, done.stdout
-        return done.stdout + done.stderr
-
     def steps(self) -> list[str]:
         """The steps since the last look."""
         lines = self.steps_file.read_text().splitlines() if self.steps_file.exists() else []

@@ -81,6 +81,14 @@ class Stack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def failing(self, *arguments: str) -> str:
+        """What the engine says of a command that must fail."""
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
     def up(self) -> str:
         return self.pulumi("up", "--yes", "--skip-preview")
 

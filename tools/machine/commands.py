@@ -29,7 +29,12 @@ _TESTS = {
     # A file is one worker's; two of them, one a core: with three, Ray's starts wait too long. The longest come first
     # (tests/conftest.py), so that none is left over at the end.
     "test": ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "12"],
-    "test-lifecycle": ["tests/lifecycle", "tests/training/test_whole_runs.py", "tests/e2e/test_whole_path.py"],
+    "test-lifecycle": [
+        "tests/lifecycle",
+        "tests/infra/test_gate_orders.py",
+        "tests/training/test_whole_runs.py",
+        "tests/e2e/test_whole_path.py",
+    ],
 }
 """Verbs that run pytest, and how; by default on everything but the life-cycle suite."""
 
