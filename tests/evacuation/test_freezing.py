@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -135,3 +136,19 @@ def test_the_commands_freeze_and_thaw_by_the_record(lab: Lab, start: Start) -> N
     assert state(process.pid) == "T"
     assert lab.command("thaw").told["thawed"] == [process.pid]
     assert state(process.pid) != "T"
+
+
+def test_a_full_disk_does_not_keep_the_record_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reserve").write_bytes(b"room")
+    whole = os.fsync
+
+    def full(descriptor: int) -> None:
+        if (tmp_path / "reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    freezing.write_whole(tmp_path / "frozen.json", b"{}")
+    assert (tmp_path / "frozen.json").read_bytes() == b"{}"

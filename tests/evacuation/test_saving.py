@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from leased import Lab, picture
 from stackyard.evacuation import copying, looking, restoring, versions
 from stackyard.evacuation.blobs import Coder
+from stackyard.evacuation.cache import RESERVE, Cache
 from stackyard.evacuation.errors import StoreAwayError, StoreFullError
 from stackyard.evacuation.listing import Writer
 from stackyard.evacuation.saving import Saver, cache_of, opened
@@ -524,3 +526,29 @@ def _settle(lab: Lab) -> None:
     newest = max(path.lstat().st_ctime_ns for path in [lab.workspace, *lab.workspace.rglob("*")])
     while time.time_ns() < newest + 50_000_000:
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("refusals", [1, 2], ids=["the-reserve-helps", "nothing-helps"])
+def test_a_full_disk_under_the_saver_itself_keeps_nothing_from_the_store(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    links(lab.workspace)
+    _settle(lab)
+    lab.save()
+    assert (lab.settings.state / "reserve").stat().st_size == RESERVE
+    (lab.workspace / "new").write_text("n")
+    whole, left = Cache.commit, refusals
+
+    def refusing(self: Cache) -> None:
+        nonlocal left
+        if left and self._path is not None:
+            left -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        whole(self)
+
+    monkeypatch.setattr(Cache, "commit", refusing)
+    saved = lab.save()
+    assert (saved.unsaved, saved.newest.version.unsaved, left) == ([], 0, 0)
+    assert not (lab.settings.state / "reserve").exists()
+    monkeypatch.undo()
+    assert picture(brought_back(lab)) == picture(lab.workspace)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,17 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = read(options.settings)
+    except SettingsError as error:
+        return _end(options, {"ok": False, "code": error.code, "reason": str(error)}, 2)
+    try:
         outcome: dict[str, Any] = getattr(verbs, options.verb)(settings, options)
     except SettingsError as error:
         return _end(options, {"ok": False, "code": error.code, "reason": str(error)}, 2)
     except EvacuationError as error:
         return _end(options, telling.refusal(error), 1)
+    except sqlite3.Error as error:
+        reason = f"the saver's memory in {settings.state} cannot be used ({error}): is its disk full?"
+        return _end(options, {"ok": False, "code": "state", "reason": reason}, 1)
     except (OSError, KeyError) as error:
         return _end(options, {"ok": False, "code": "failed", "reason": str(error)}, 1)
     return _end(options, outcome, 0 if outcome["ok"] else 1)

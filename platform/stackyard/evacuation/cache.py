@@ -20,6 +20,8 @@ from stackyard.evacuation.blobs import Ref
 
 TICK = 20_000_000
 """Nanoseconds that a file's time may be behind the clock: two ticks of a kernel with 100 Hz."""
+RESERVE = 8 << 20
+"""Bytes: the rows of some 20,000 new files, or any record of who is frozen."""
 _SCHEMA = """
 create table if not exists meta (name text primary key, value text not null);
 create table if not exists pieces (
@@ -51,10 +53,13 @@ class Row:
 
 
 @contextlib.contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """One saver at a time in `state`; others wait. Ends with the process, however that ends."""
+def locked(state: Path, name: str = "lock") -> Iterator[None]:
+    """One at a time in `state`; others wait. Ends with the process, however that ends.
+
+    `lock` is held by whoever saves or verifies, `freeze.lock` by whoever stops or lets go.
+    """
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(state / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -62,14 +67,38 @@ def locked(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def reserve(state: Path) -> None:
+    """Keep some room for the day on which the disk is full; without any left there is none to keep."""
+    place = state / "reserve"
+    with contextlib.suppress(OSError):
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not place.exists():
+            scratch = state / ".reserve"
+            try:
+                scratch.write_bytes(os.urandom(RESERVE))  # zeros may take no room
+                scratch.replace(place)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+
+def release(state: Path) -> None:
+    """Use what `reserve` kept."""
+    (state / "reserve").unlink(missing_ok=True)
+
+
 class Cache:
     """Rows of the last saves; what is written is kept by `commit` alone."""
 
-    def __init__(self, state: Path, binding: str) -> None:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = state / "cache.db"
+    def __init__(self, state: Path | None, binding: str) -> None:
+        """In the folder `state`; None: in memory, for one save on a machine whose disk is full."""
+        self._path: Path | None = None
+        if state is not None:
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._path = state / "cache.db"
         try:
             self._open()
+        except sqlite3.OperationalError:  # a full disk is no reason to forget
+            raise
         except sqlite3.DatabaseError:
             self._remove()
             self._open()
@@ -79,7 +108,7 @@ class Cache:
             self.commit()
 
     def _open(self) -> None:
-        self._db = sqlite3.connect(self._path, timeout=60, isolation_level="IMMEDIATE")
+        self._db = sqlite3.connect(self._path or ":memory:", timeout=60, isolation_level="IMMEDIATE")
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")  # lost commits cost time, never content
         self._db.executescript(_SCHEMA)
@@ -87,8 +116,9 @@ class Cache:
 
     def _remove(self) -> None:
         self.close()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        if self._path is not None:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Forget what was not committed."""

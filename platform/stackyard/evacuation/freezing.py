@@ -9,6 +9,7 @@ first, so that whoever comes after a crash can let them go; whom somebody else h
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stackyard.evacuation import failpoints
+from stackyard.evacuation.cache import release
 from stackyard.evacuation.errors import FreezeError
 from stackyard.evacuation.settings import SaverSettings
 
@@ -125,6 +127,16 @@ class Freezer:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, whole or not at all, also when the power fails."""
+    try:
+        _write_whole(path, data)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        release(path.parent)
+        _write_whole(path, data)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with scratch.open("wb") as file:
         file.write(data)

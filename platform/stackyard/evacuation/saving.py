@@ -10,6 +10,7 @@ import ctypes
 import datetime as dt
 import json
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stackyard.evacuation import copying, failpoints, repositories, versions
 from stackyard.evacuation.blobs import Coder, Ref
-from stackyard.evacuation.cache import TICK, Cache
+from stackyard.evacuation.cache import TICK, Cache, release, reserve
 from stackyard.evacuation.errors import EvacuationError, SettingsError, StoreAwayError, reaching
 from stackyard.evacuation.listing import Writer, text_of
 from stackyard.evacuation.packs import Packer, Piece
@@ -68,8 +69,19 @@ class Saver:
 
     def save(self) -> Saved:
         """Make a version if anything is new. Raises EvacuationError (StoreFullError, StoreAwayError, ...)."""
-        key = signing_key(self._settings)
-        with closing(cache_of(self._settings, self._coder)) as cache:
+        key, state = signing_key(self._settings), self._settings.state
+        reserve(state)
+        try:
+            return self._with(cache_of(self._settings, self._coder), key)
+        except sqlite3.Error:  # the disk of the state is full, most likely: the store's need not be
+            release(state)
+        try:
+            return self._with(cache_of(self._settings, self._coder), key)
+        except sqlite3.Error:
+            return self._with(Cache(None, ""), key)
+
+    def _with(self, memory: Cache, key: Ed25519PrivateKey) -> Saved:
+        with closing(memory) as cache:
             before = known(self._settings, self._store, cache)
             packer = Packer(self._store, self._settings.cluster, self._coder, cache)
             try:

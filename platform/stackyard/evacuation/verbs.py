@@ -102,23 +102,25 @@ def freeze(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, A
     """Stop the writers; who does not stop undoes it."""
     freezer = Freezer(settings)
     signal.signal(signal.SIGTERM, _leave)
-    try:
-        found = freezer.freeze()
-    except BaseException:
-        freezer.thaw()
-        raise
+    with locked(settings.state), locked(settings.state, "freeze.lock"):  # so no saver stands still with a lock
+        try:
+            found = freezer.freeze()
+        except BaseException:
+            freezer.thaw()
+            raise
     return {"ok": True, "frozen": [process.pid for process in found]}
 
 
 def thaw(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
     """Let the writers go on."""
-    return {"ok": True, "thawed": [process.pid for process in evacuating.thaw(settings)]}
+    with locked(settings.state, "freeze.lock"):
+        return {"ok": True, "thawed": [process.pid for process in evacuating.thaw(settings)]}
 
 
 def evacuate(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
     """Prove that everything is safe, and leave the workspace sealed."""
     signal.signal(signal.SIGTERM, _leave)
-    with locked(settings.state):
+    with locked(settings.state), locked(settings.state, "freeze.lock"):
         given = evacuating.evacuate(settings)
     return {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json")}
 
