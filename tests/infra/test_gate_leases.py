@@ -33,6 +33,8 @@ def test_plan_refuses_a_lease_in_the_past_with_3(end: str, code: int, tmp_path: 
     assert done.exit_code == code
     assert ("clusters.lab.lease.end" in done.stderr) == bool(code)
     assert ("cluster lab" in done.stdout) == (not code)
+    told = f"lent until {end}, for 30d at the most, saved every 5m; store and workspace are on one disk"
+    assert (told in done.stdout) == (not code)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stackyard.spec import StackSpec
+from stackyard.spec.units import duration_text
+from stackyard_infra.manifests.places import Places
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.evacuation import Evacuation
 from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
 
 FAILED, USAGE = 1, 2
+ONE_DISK = "store and workspace are on one disk: if it breaks, both are lost"
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack, a file stacks/<stack>.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 
@@ -74,6 +78,29 @@ def evacuate(
         print(f"{cluster}: {'may be lost' if discard else 'is safe and sealed; `up` opens it again'}")
     if not answer.yes:
         _end(f"{cluster} goes on as before:\n{answer.because()}", FAILED)
+
+
+def expected(spec: StackSpec) -> list[dict[str, Any]]:
+    """What `plan` says of the clusters that `spec` lends, as plain data."""
+    places = Places.of(spec)
+    same_disk = "://" not in str(places.store) and _disk(places.store) == _disk(places.state)
+    found = []
+    for name, cluster in spec.environment.clusters.items():
+        end = None if cluster.lease.end is None else cluster.lease.end.isoformat()
+        terms = {"end": end, "ttl": cluster.lease.ttl, "idle": cluster.lease.idle, "every": cluster.save.every}
+        found.append({"cluster": name, "owner": cluster.owner, **terms, "same_disk": same_disk})
+    return found
+
+
+def show_expected(console: Console, clusters: list[dict[str, Any]]) -> None:
+    """The same for people, a line a cluster."""
+    for each in clusters:
+        until = f"until {each['end']}, " if each["end"] else ""
+        line = f"cluster {each['cluster']}: lent {until}for {duration_text(each['ttl'])} at the most"
+        line += f", saved every {duration_text(each['every'])}"
+        if each["same_disk"]:
+            line += f"; {ONE_DISK}"
+        console.print(line, soft_wrap=True)
 
 
 def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:
@@ -148,7 +175,7 @@ def _warnings(facts: dict[str, Any]) -> Iterator[str]:
     elif facts["late"] and facts["state"] == "open":
         yield "nothing was saved for more than twice `save.every`"
     if facts["same_disk"]:
-        yield "store and workspace are on one disk: if it breaks, both are lost"
+        yield ONE_DISK
 
 
 def _about(seconds: float) -> str:
@@ -157,6 +184,11 @@ def _about(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds // unit:.0f}{letter}"
     return f"{seconds:.0f}s"
+
+
+def _disk(path: Path) -> int:
+    """The device on which `path` lies, or will lie."""
+    return next(each.stat().st_dev for each in (path, *path.parents) if each.exists())
 
 
 def _end(sentence: str, code: int) -> NoReturn:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from stackyard.spec import SpecError, StackSpec, check_leases, find_stack, load
 from stackyard_infra import capacity
-from stackyard_infra.cli import stages
+from stackyard_infra.cli import leases, stages
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.moment import now
 from stackyard_infra.provider import tagged
@@ -44,6 +44,7 @@ def plan(
         _end(str(error), INVALID_SPEC)
     facts = facts_of(spec, this_machine(spec.checkout, Places.of(spec).stack_id))
     facts["rollout"] = stages.forecast(spec)
+    facts["clusters"] = leases.expected(spec)
     if not as_json:
         _show(facts)
     if data:
@@ -127,6 +128,7 @@ def _show(facts: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     stages.show(console, facts["rollout"])
+    leases.show_expected(console, facts["clusters"])
 
 
 def _end(sentence: str, code: int) -> NoReturn:
