@@ -8,6 +8,7 @@ import random
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -488,6 +489,19 @@ def test_extras_belong_to_a_version_and_one_that_is_missing_is_named(lab: Lab) -
     outcome = lab.command("restore", "latest", str(lab.base / "back"), "--extras", str(lab.base / "beside"))
     assert outcome.code == 0
     assert (lab.base / "beside" / "jobs").read_text() == "job 1 ended"
+
+
+@pytest.mark.parametrize("pip", [True, False], ids=["with-pip", "without-pip"])
+def test_what_is_installed_is_an_extra_with_and_without_pip(lab: Lab, pip: bool) -> None:
+    python = lab.base / "python"
+    refuse = "" if pip else '[ "$1" = -m ] && exit 1\n'
+    python.write_text(f'#!/bin/sh\n{refuse}exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    lab = lab.with_(extras={"environment": {"freeze": str(python)}})
+    assert lab.save().unsaved == []
+    outcome = lab.command("restore", "latest", str(lab.base / "back"), "--extras", str(lab.base / "beside"))
+    assert outcome.code == 0
+    assert "pydantic==" in (lab.base / "beside" / "environment").read_text()
 
 
 def test_memory_does_not_grow_with_the_listing_or_the_pack(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

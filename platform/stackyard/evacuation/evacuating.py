@@ -70,7 +70,7 @@ def evacuate(
     try:
         _proven(settings, store, coder, _saved(settings, saver), checked)
         frozen = freezer.freeze()
-        pause(TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
+        pause(2 * TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
         last = _saved(settings, saver)
         if last.unsaved:
             raise Refused("not everything could be saved", last.unsaved)

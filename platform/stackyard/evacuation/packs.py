@@ -34,6 +34,13 @@ class Piece:
     size: int
     ref: Ref | None = None
 
+    @property
+    def place(self) -> Ref:
+        """Where it lies. Only once its pack is closed."""
+        if self.ref is None:
+            raise RuntimeError("a piece was listed before it was stored")
+        return self.ref
+
 
 class Packer:
     """Takes content, gives places."""

@@ -11,21 +11,19 @@ import datetime as dt
 import json
 import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stackyard.evacuation import copying, failpoints, repositories, versions
+from stackyard.evacuation import copying, extras, failpoints, repositories, versions
 from stackyard.evacuation.blobs import Coder, Ref
 from stackyard.evacuation.cache import TICK, Cache, release, reserve
 from stackyard.evacuation.errors import EvacuationError, SettingsError, StoreAwayError, reaching
 from stackyard.evacuation.listing import Writer, text_of
-from stackyard.evacuation.packs import Packer, Piece
+from stackyard.evacuation.packs import Packer
 from stackyard.evacuation.passing import Pass, Tally
 from stackyard.evacuation.repositories import Repository
 from stackyard.evacuation.rules import Rules
@@ -34,8 +32,6 @@ from stackyard.evacuation.versions import Found, Version
 from stackyard.evacuation.walking import LeftOut, Unsaved, walk
 from stackyard.store.keys import KeyFileError, read_private
 from stackyard.store.objects import Store
-
-_FREEZE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -102,15 +98,15 @@ class Saver:
             walking.batch(batch)
         tally = walking.tally
         cache.drop_folders_but(tally.folders)
-        known_now, listing = writer.finish(self._extras(packer, tally))
+        known_now, listing = writer.finish(extras.collect(settings, packer, tally))
         cache.add_entries([(*place, data) for place, data in known_now])
         packer.settle()
-        root = _place(listing)
+        root = listing.place
         work = self._work(cache, before, root, tally)
         told = packer.add(_report(tally, work))
         packer.settle()
         failpoints.hit("contents-stored")
-        found, made = self._version(before, tally, root, _place(told), started, key)
+        found, made = self._version(before, tally, root, told.place, started, key)
         failpoints.hit("version-stored")
         cache.keep("repositories", json.dumps([asdict(each) for each in work]))
         remember(cache, found, started)
@@ -156,27 +152,6 @@ class Saver:
             )
 
         return versions.append(self._store, settings.cluster, key, settings.trusted_keys, make), True
-
-    def _extras(self, packer: Packer, tally: Tally) -> list[dict[str, Any]]:
-        """Save what lies beside the workspace and was asked for; what is not there is left out, and told."""
-        found: list[dict[str, Any]] = []
-        pieces: list[tuple[dict[str, Any], Piece]] = []
-        for name, extra in sorted(self._settings.extras.items()):
-            place = f"extra {name}".encode()
-            try:
-                data = extra.file.read_bytes() if extra.file is not None else _frozen(str(extra.freeze))
-            except FileNotFoundError as error:
-                tally.left_out.append(LeftOut(place, f"there is no {error.filename}"))
-                continue
-            except (OSError, subprocess.SubprocessError) as error:
-                tally.unsaved.append(Unsaved(place, "unreadable", str(error)))
-                continue
-            found.append({"name": name, "s": len(data)})
-            pieces.append((found[-1], packer.add(data)))
-        packer.close()
-        for fields, piece in pieces:
-            fields["c"] = [_place(piece).plain()]
-        return found
 
 
 def opened(settings: SaverSettings) -> Store:
@@ -232,23 +207,6 @@ def _write_back(settings: SaverSettings) -> None:
         ctypes.CDLL(None).syncfs(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _frozen(python: str) -> bytes:
-    asked = subprocess.run(
-        [python, "-m", "pip", "freeze", "--all", "--disable-pip-version-check"],
-        capture_output=True,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        timeout=_FREEZE_SECONDS,
-    )
-    return asked.stdout
-
-
-def _place(piece: Piece) -> Ref:
-    if piece.ref is None:
-        raise EvacuationError("a piece was listed before it was stored")
-    return piece.ref
 
 
 def _report(tally: Tally, work: list[Repository]) -> bytes:
