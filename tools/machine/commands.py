@@ -32,6 +32,7 @@ _TESTS = {
     "test-lifecycle": [
         "tests/lifecycle",
         "tests/infra/test_gate_orders.py",
+        "tests/evacuation/test_sizes.py",
         "tests/training/test_whole_runs.py",
         "tests/e2e/test_whole_path.py",
     ],
