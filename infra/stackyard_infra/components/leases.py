@@ -7,6 +7,7 @@ import importlib.util
 import pulumi
 
 from stackyard.spec import StackSpec
+from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision
 from stackyard_infra.manifests import leases
@@ -34,7 +35,9 @@ class Lease(pulumi.ComponentResource):
             store=str(places.store),
             evacuation=leases.evacuation(wanted, places),
             processes=supervision.lowered(
-                lambda ports, addresses, _: leases.processes(name, wanted, places, ports, addresses)
+                lambda ports, addresses, _: leases.processes(
+                    name, wanted, places, ports, addresses, saver=code.digest("evacuation")
+                )
             ),
             lease=leases.lease(name, wanted),
             opts=inside,

@@ -67,13 +67,14 @@ def lease(name: str, cluster: LeasedClusterSpec) -> Plain:
 
 
 def processes(
-    name: str, cluster: LeasedClusterSpec, places: Places, numbers: Numbers, addresses: Mapping[str, str]
+    name: str, cluster: LeasedClusterSpec, places: Places, numbers: Numbers, addresses: Mapping[str, str], *, saver: str
 ) -> list[Plain]:
-    """What runs while the cluster is open, in the order in which it is started."""
+    """What runs while the cluster is open, in the order in which it is started. `saver` is the digest of its code:
+    after an upgrade the saver is restarted, and nobody's work on Ray is."""
     found = [_head(name, places, numbers, addresses)]
     found += [_worker(name, cluster, n, places, numbers, addresses) for n in range(cluster.workers)]
     found += [_notebook(name, places, numbers, addresses)] if cluster.notebook else []
-    return [*found, _saver(name, places)]
+    return [*found, _saver(name, places) | {"version": saver}]
 
 
 def card(clusters: Clusters, places: Places, numbers: Numbers) -> Plain:
@@ -178,7 +179,6 @@ def _saver(name: str, places: Places) -> Plain:
         "environment": {},
         "folder": str(folder(places, name)),
         "health": {"timeout": START},
-        "version": "1",
     }
 
 
