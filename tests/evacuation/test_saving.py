@@ -522,6 +522,21 @@ def test_memory_does_not_grow_with_the_listing_or_the_pack(lab: Lab, monkeypatch
     assert longest <= 4097
 
 
+def test_a_folder_that_cannot_be_opened_is_named(lab: Lab) -> None:
+    """Deeper than a path can be long, which stops even a super-user."""
+    start, name = os.open(".", os.O_RDONLY), "d" * 250
+    os.chdir(lab.workspace)
+    for _ in range(20):
+        os.mkdir(name)
+        os.chdir(name)
+    Path("file").write_text("x")
+    os.fchdir(start)
+    os.close(start)
+    saved = lab.save()
+    assert [each.code for each in saved.unsaved] == ["unreadable"]
+    assert "File name too long" in saved.unsaved[0].reason
+
+
 def test_what_is_not_saved_yet_is_found_by_looking(lab: Lab) -> None:
     (lab.workspace / "a").write_text("1")
     _settle(lab)
