@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import io
 import json
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from stackyard.control.checks import finite
 
 
 def serve(answer: Callable[[str, dict[str, Any]], Any], read: int, write: int) -> None:
@@ -19,7 +20,7 @@ def serve(answer: Callable[[str, dict[str, Any]], Any], read: int, write: int) -
         for line in questions:
             asked = json.loads(line)
             try:
-                found = _finite(answer(asked["kind"], asked["arguments"]))
+                found = finite(answer(asked["kind"], asked["arguments"]))
                 text = json.dumps({"ticket": asked["ticket"], "result": found}, allow_nan=False)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
                 told = (str(error).strip().splitlines() or ["(no message)"])[0][:500]
@@ -42,12 +43,3 @@ def private_pipes() -> tuple[int, int]:
 def end_with_parent() -> None:
     """Die with the parent's thread that started this process, also while user code hangs."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of <sys/prctl.h>
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON has not."""
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

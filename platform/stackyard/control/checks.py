@@ -5,8 +5,11 @@ Gates and rollout stages say what they judged, by which figure against which lim
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,14 @@ class Check:
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
+
+
+def finite(value: Any) -> Any:
+    """The same with None for every number that JSON has not."""
+    if isinstance(value, dict):
+        return {str(name): finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stackyard.control.checks import Check
+from stackyard.control.checks import Check, finite
 from stackyard.control.comparison import margin, slices
 from stackyard.control.figures import ALL, calibration_error, statistic
 from stackyard.control.proof import CandidateFacts, HoldoutTable
@@ -48,8 +48,8 @@ class GateReport:
             "passed": self.passed,
             "reason": self.reason,
             "subject": dict(self.subject),
-            "checks": [_finite(check.plain()) for check in self.checks],
-            "figures": _finite(self.figures),
+            "checks": [finite(check.plain()) for check in self.checks],
+            "figures": finite(self.figures),
         }
 
 
@@ -175,17 +175,6 @@ def _figures(task: TaskSpec, labels: np.ndarray, outputs: np.ndarray) -> dict[st
     if not len(labels):
         return {}
     return {name: statistic(task, name, labels, outputs)(ALL) for name in METRICS[task.type]}
-
-
-def _finite(value: Any) -> Any:
-    """The same with every number that is none replaced by None, as JSON asks for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 _UNKNOWN_END = "up to when the champion learnt is not known"
