@@ -16,6 +16,7 @@ from stackyard.control.checks import Check
 from stackyard.control.stage_facts import StageEvidence, StageSeen
 from stackyard.data.sketches import Sketch
 from stackyard.monitoring import sequential
+from stackyard.monitoring.distances import psi
 from stackyard.spec.loop import MonitoringSpec, RolloutSpec, StageSpec
 from stackyard.spec.metrics import metric
 from stackyard.spec.models import TaskSpec
@@ -172,11 +173,8 @@ def _psi(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
 
     By chance it is a chi-square of bins - 1 degrees times (1/n + 1/m): Yurdakul and Naranjo (2020), theorem 3.1.
     """
-    used = (first + second) > 0
-    rows, bins = (float(first.sum()), float(second.sum())), int(used.sum())
-    p, q = ((part[used] + 0.5) / (part[used].sum() + 0.5 * bins) for part in (first, second))
-    scale = 1 / rows[0] + 1 / rows[1]
-    return float(((p - q) * np.log(p / q)).sum()) - (bins - 1) * scale, math.sqrt(2 * max(bins - 1, 1)) * scale
+    bins, scale = int(((first + second) > 0).sum()), 1 / float(first.sum()) + 1 / float(second.sum())
+    return float(psi(second, first)) - (bins - 1) * scale, math.sqrt(2 * max(bins - 1, 1)) * scale
 
 
 def _paired(seen: Judging) -> Check:
