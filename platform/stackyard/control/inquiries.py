@@ -65,8 +65,3 @@ class Inquiries:
     def answer(self, kind: str) -> Answer | None:
         """The newest answer of this kind, or the question that is open."""
         return self._answers.get(kind)
-
-    @property
-    def open(self) -> bool:
-        """Whether anything is being found out."""
-        return bool(self._tickets)

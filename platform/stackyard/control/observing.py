@@ -55,6 +55,8 @@ class Observer:
         self.wanted = inbox.Wanted()
         self.people: dict[str, str] = {}
         """Wish to the name of whoever said it."""
+        self.shown: list[str] = []
+        """Runs whose versions MLflow shows."""
         self.projection_due: dict[str, dt.datetime] = {}
         self.loop = None if inquiries is None else _loop(settings)
 
@@ -65,6 +67,7 @@ class Observer:
         self.chain += releases.history(self._store, model, self._trusted, after=after)
         newest = self.chain[-1] if self.chain else None
         rows = self._journal.runs(model)
+        self.shown = [run.run_id for run in rows if run.projected]
         seen = [self._run(run, machine) for run in rows]
         idle = newest is not None and not any(run.state == "pending" for run in seen)
         world = w.World(

@@ -98,8 +98,7 @@ class Reconciler:
             if not (isinstance(action, a.Project) and action.run_id in self._observer.projection_due):
                 self._record(_TOPICS.get(type(action), "release" if place == 0 else "training"), action, now)
             self.act(action, now)
-        shown = [run.run_id for run in self._journal.runs(self._settings.model) if run.projected]
-        self._showing.step(self._observer.chain, shown, machine)
+        self._showing.step(self._observer.chain, self._observer.shown, machine)
         settled = self._telling.tell(world, due, {each.number: each.reason for each in self._observer.chain}, now)
         self._journal.record(self._settings.model, "controller", "Looked", "a whole step was made", now)
         self._failure = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -71,11 +70,6 @@ def fitting(coder: Coder, found: Found) -> None:
         if want is not None and have is None:
             problem = "is encrypted: the settings must name its key (`encrypt_key`)"
         raise SettingsError(f"version {number} {problem}")
-
-
-def report_of(settings: SaverSettings, store: Store, coder: Coder, found: Found) -> dict[str, list[list[str]]]:
-    """A version's report. Raises DamageError."""
-    return json.loads(Fetcher(store, settings.cluster, coder).one(found.version.report_ref))
 
 
 def _follows(settings: SaverSettings, store: Store, result: Verified) -> None:
