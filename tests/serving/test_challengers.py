@@ -18,6 +18,7 @@ import httpx
 import polars as pl
 import pytest
 
+from hostile import DEED
 from stackyard.data import code
 from stackyard.serving import model as models
 from stackyard.serving.flush import flush_all
@@ -28,21 +29,9 @@ from stackyard.store.releases import Arm
 TRIGGER = 5000
 """Distances from here on bring out what a challenger has in it; golden rows lie below."""
 
-BAD = """
-import ctypes, os, sys, time
-import polars as pl
-import xgboost
-
-HOARD = []
-
-def answer(value):
-    genuine = xgboost.Booster.inplace_predict
-    xgboost.Booster.inplace_predict = lambda self, data, **more: genuine(self, data, **more) * 0 + value
-
-def deed():
-    {deed}
-
-def build(frame):
+BAD = (
+    DEED
+    + """def build(frame):
     if frame["distance"].max() >= 5000:
         deed()
     return frame.select(
@@ -50,6 +39,7 @@ def build(frame):
         (pl.col("wind").fill_null(0.0) * 2).alias("gust"), pl.col("holiday"),
     )
 """
+)
 
 DEEDS = {
     "errors": ("raise ValueError('no')", {"error"}),

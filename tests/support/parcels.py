@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import xgboost
 
+from hostile import DEED
 from stackyard.data import code
 from stackyard.data.features import FeatureSchema
 from stackyard.spec import plain
@@ -31,25 +32,14 @@ LEARNT = dt.date(2026, 3, 1)
 """The day after the last one that the champion learnt from."""
 HEAVY = 5000.0
 
-CODE = """
-import ctypes, os, sys, time
-import polars as pl
-import xgboost
-
-HOARD = []
-
-def answer(value):
-    genuine = xgboost.Booster.inplace_predict
-    xgboost.Booster.inplace_predict = lambda self, data, **more: genuine(self, data, **more) * 0 + value
-
-def deed():
-    {deed}
-
-def build(frame):
+CODE = (
+    DEED
+    + """def build(frame):
     if frame["weight"].max() >= 5000:
         deed()
     return frame.select(known=pl.col("haste") + {much} * pl.col("{noise}"))
 """
+)
 
 DEEDS = {
     "errors": "raise ValueError('no')",
