@@ -172,8 +172,9 @@ def start_of_time(spec: StackSpec) -> str:
 
 def alert_secrets(spec: StackSpec) -> list[str]:
     """Names of the secrets that say where trouble is told."""
-    alerts = spec.project.alerts
-    return sorted({name for names in alerts.owners.values() for name in names} | {*alerts.webhooks.values()})
+    alerts, lent = spec.project.alerts, spec.environment.clusters.values()
+    told = {name for names in alerts.owners.values() for name in names} | {*alerts.webhooks.values()}
+    return sorted(told.union(*(cluster.tell for cluster in lent)))
 
 
 def secrets(spec: StackSpec) -> dict[str, str]:
@@ -193,7 +194,7 @@ def addresses_for_people(ports: Numbers) -> dict[str, str]:
 
 def plan_digest(spec: StackSpec) -> str:
     """sha256 of what a training run is deployed as, for lineage: project without `serving`, and its environment."""
-    environment = spec.environment.model_dump(mode="json", exclude={"overrides", "clusters"})
+    environment = spec.environment.model_dump(mode="json", exclude={"overrides", "clusters", "ceiling"})
     lowered = {"project": _project(spec), "environment": environment}
     return hashlib.sha256(_text(lowered).encode()).hexdigest()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zoneinfo
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stackyard.spec.problems import Keys
+from stackyard.spec.problems import Keys, nearest
 
 
 @dataclass(frozen=True)
@@ -19,3 +21,13 @@ class Finding:
     value: Any = None
     suggestion: str | None = None
     instead: Keys | None = None
+
+
+def of_time_zone(keys: Keys, name: str) -> Iterator[Finding]:
+    """What is wrong with the name of a time zone."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+        close = known.get(nearest(name, known) or "")
+        yield Finding("time-zone", keys, "is not a time zone", "write for example Europe/Zurich", name, close)

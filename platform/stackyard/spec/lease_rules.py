@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Final
 
-from stackyard.spec.findings import Finding
+from stackyard.spec.findings import Finding, of_time_zone
 from stackyard.spec.leases import LeasedClusterSpec
 from stackyard.spec.models import EnvironmentSpec
 from stackyard.spec.problems import Keys
@@ -37,6 +37,7 @@ def of_environment(environment: EnvironmentSpec) -> Iterator[Finding]:
             rule = "is a limit that nothing counts towards: no price is given"
             remedy = "write hourly_price, or leave it out"
             yield Finding("budget-price", (*keys, "budget", "money"), rule, remedy, cluster.budget.money)
+    yield from _ceiling(environment)
 
 
 def ended(environment: EnvironmentSpec, now: dt.datetime) -> Iterator[Finding]:
@@ -62,9 +63,40 @@ def _times(keys: Keys, cluster: LeasedClusterSpec) -> Iterator[Finding]:
     for name, value, example in (("ttl", cluster.lease.ttl, "30d"), ("idle", cluster.lease.idle, "4h")):
         if value == 0:
             yield Finding("no-time", (*keys, "lease", name), "leaves no time", f"write for example {example}")
+    for index, before in enumerate(cluster.lease.warn):
+        if before == 0:
+            yield Finding("no-time", (*keys, "lease", "warn", index), "leaves no time", "write for example 1d")
+    if cluster.lease.extend is not None and cluster.lease.extend.by == 0:
+        yield Finding("no-time", (*keys, "lease", "extend", "by"), "leaves no time", "write for example 7d")
+    if (hours := cluster.lease.hours) is not None:
+        yield from of_time_zone((*keys, "lease", "hours", "timezone"), hours.timezone)
+        first, _, last = hours.span.partition("-")
+        if first == last:
+            rule, remedy = "begins and ends at the same minute", "leave hours out, or write for example 07:00-20:00"
+            yield Finding("hours-span", (*keys, "lease", "hours", "span"), rule, remedy, hours.span)
+        for index, day in enumerate(hours.days):
+            if day in hours.days[:index]:
+                yield Finding(
+                    "listed-twice", (*keys, "lease", "hours", "days", index), "is listed twice", "keep one", day
+                )
+        if not hours.days:
+            yield Finding("hours-days", (*keys, "lease", "hours", "days"), "leaves no time", "name a day")
     if cluster.save.every < OFTEN:
         rule, shown = f"must be at least {duration_text(OFTEN)}", duration_text(cluster.save.every)
         yield Finding("save-often", (*keys, "save", "every"), rule, "write for example 5m", shown)
+
+
+def _ceiling(environment: EnvironmentSpec) -> Iterator[Finding]:
+    """One stack alone must fit under the ceiling: else one of its clusters could never be opened."""
+    lent, ceiling = environment.clusters.values(), environment.ceiling
+    for name, asked, most in (
+        ("clusters", len(lent), ceiling.clusters),
+        ("cpus", sum(each.workers * each.cpus for each in lent), ceiling.cpus),
+        ("gpus", sum(each.workers * each.gpus for each in lent), ceiling.gpus),
+    ):
+        if most is not None and asked > most:
+            rule = f"is less than the {asked} {name} of this stack's own clusters"
+            yield Finding("ceiling", ("ceiling", name), rule, "raise it, or lend less", most, instead=("clusters",))
 
 
 def _sizes(keys: Keys, cluster: LeasedClusterSpec, target: str) -> Iterator[Finding]:

@@ -6,12 +6,11 @@ Whether the traffic suffices is asked of the platform by `stackyard plan`, where
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from stackyard.spec import timetables
-from stackyard.spec.findings import Finding
+from stackyard.spec.findings import Finding, of_time_zone
 from stackyard.spec.loop import AlertsSpec, GatesSpec, MonitoringSpec, RetrainingSpec, RolloutSpec
 from stackyard.spec.metrics import METRICS
 from stackyard.spec.models import DataSpec, EnvironmentSpec, TaskSpec
@@ -68,10 +67,10 @@ def words_are_listed_once(monitoring: MonitoringSpec) -> Iterator[Finding]:
 
 
 def times_are_of_this_world(retraining: RetrainingSpec) -> Iterator[Finding]:
-    yield from _zone(("retraining", "timezone"), retraining.timezone)
+    yield from of_time_zone(("retraining", "timezone"), retraining.timezone)
     schedule, keys = retraining.triggers.schedule, ("retraining", "triggers", "schedule")
     if schedule is not None:
-        yield from _zone((*keys, "timezone"), schedule.timezone)
+        yield from of_time_zone((*keys, "timezone"), schedule.timezone)
         if refusal := timetables.refusal(schedule.cron):
             yield Finding("cron", (*keys, "cron"), refusal, "write for example 0 4 * * MON", schedule.cron)
     if retraining.quiet_hours is not None:
@@ -176,15 +175,6 @@ def _column(data: DataSpec, keys: Keys, name: str) -> Iterator[Finding]:
         yield Finding("loop-column", keys, "is not a column of data", "name one of data.columns", name, near)
     elif column.known != "before":
         yield Finding("loop-column-known", keys, "is known only after the prediction", "name a before column", name)
-
-
-def _zone(keys: Keys, name: str) -> Iterator[Finding]:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
-        close = known.get(nearest(name, known) or "")
-        yield Finding("time-zone", keys, "is not a time zone", "write for example Europe/Zurich", name, close)
 
 
 ALL: Final[tuple[Callable[..., Iterator[Finding]], ...]] = (

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from stackyard.spec.base import Spec
-from stackyard.spec.leases import LeasedClusterSpec
+from stackyard.spec.leases import CeilingSpec, LeasedClusterSpec
 from stackyard.spec.loop import AlertsSpec, GatesSpec, MonitoringSpec, RetrainingSpec, RolloutSpec
 from stackyard.spec.names import Column, FunctionPath, Name, Number, PublicKey, Scalar, SecretName
 from stackyard.spec.units import Day, Duration, Size
@@ -297,6 +297,9 @@ class EnvironmentSpec(Spec):
 
     clusters: dict[Name, LeasedClusterSpec] = {}
     """Clusters that are lent for a while, by name. Absent: none."""
+
+    ceiling: CeilingSpec = CeilingSpec()
+    """What the open clusters of this user on this machine may come to at any instant. Absent: 8 clusters."""
 
     overrides: dict[str, object] = {}
     """Fields of project.yaml that this environment changes, in the same shape; an empty one returns to its default.
