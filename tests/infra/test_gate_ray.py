@@ -49,7 +49,7 @@ def test_a_leased_ray_works_behind_its_own_token_and_goes_without_a_trace(site: 
         "store": str(store),
         "evacuation": leases.evacuation(clusters["lab"], places),
         "processes": leases.processes("lab", clusters["lab"], places, chosen["ports"], chosen["addresses"], saver="1"),
-        "lease": leases.lease("lab", clusters["lab"]),
+        "lease": leases.lease("lab", clusters["lab"], chosen["ports"], chosen["addresses"]),
     }
     instance = LeasedClusterKind().create(inputs)["instance"]
     gate = {"site": site, "cluster": "lab", "instance": instance, "store": str(store)}

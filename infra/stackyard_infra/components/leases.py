@@ -39,7 +39,7 @@ class Lease(pulumi.ComponentResource):
                     name, wanted, places, ports, addresses, saver=code.digest("evacuation")
                 )
             ),
-            lease=leases.lease(name, wanted),
+            lease=supervision.lowered(lambda ports, addresses, _: leases.lease(name, wanted, ports, addresses)),
             opts=inside,
         )
         self.gate = EvacuationGate(

@@ -60,10 +60,19 @@ def evacuation(cluster: LeasedClusterSpec, places: Places) -> Plain:
     }
 
 
-def lease(name: str, cluster: LeasedClusterSpec) -> Plain:
-    """What the calendar and whoever ends clusters need to know."""
-    plain = cluster.model_dump(mode="json", include={"workers", "cpus", "gpus", "lease", "owner", "budget"})
-    return {"cluster": name, "every": cluster.save.every, **plain}
+def lease(name: str, cluster: LeasedClusterSpec, numbers: Numbers, addresses: Mapping[str, str]) -> Plain:
+    """What the calendar and whoever ends clusters need to know; where it lies and how it is suspended, the provider
+    adds, which knows."""
+    told = {"workers", "cpus", "gpus", "lease", "owner", "tell", "budget", "rehearsal"}
+    port = f"127.0.0.1:{numbers[_port(name, 'notebook', 'http')]}" if cluster.notebook else None
+    return {
+        "cluster": name,
+        "every": cluster.save.every,
+        **cluster.model_dump(mode="json", include=told),
+        "ray_address": _address(name, numbers, addresses),
+        "dashboard": f"http://{addresses[f'lease-{name}']}:{numbers[_port(name, 'head', 'dashboard')]}",
+        "notebook": None if port is None else f"http://{port}",
+    }
 
 
 def processes(

@@ -16,6 +16,7 @@ import contextlib
 import datetime as dt
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import psutil
 
 from stackyard_infra.provider import tagged
+from stackyard_infra.provider.backends import backend_url
 from stackyard_infra.provider.daemon import Daemon, Unreachable
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.private import public_half, random_file, read_plain, write_plain
@@ -99,7 +101,7 @@ class Workspace:
         for name in sorted(gone):
             self._end(name)
         write_plain(self.folder / "processes.json", processes)
-        write_plain(self.folder / "lease.json", dict(lease))
+        write_plain(self.folder / "lease.json", {**lease, **self._placed()})
         self.prepare(told=evacuation)
 
     def prepare(self, store: str | None = None, told: Mapping[str, Any] | None = None) -> Path:
@@ -189,6 +191,23 @@ class Workspace:
         remove_folder(self.folder)
         with contextlib.suppress(OSError):  # others live there, too
             self.folder.parent.rmdir()
+
+    def _placed(self) -> dict[str, Any]:
+        """What of a lease only the place knows where it is kept, and whoever keeps its state."""
+        act = [sys.executable, "-P", "-m", "stackyard_infra.suspending"]
+        checkout = self.site.state.parents[1]
+        return {
+            "stack": self.site.stack,
+            "stack_id": self.site.stack_id,
+            "backend": backend_url(checkout),
+            "checkout": str(checkout),
+            "runtime": str(self.site.runtime),
+            "ray_token": str(self.folder / "ray-token"),
+            "notebook_token": str(self.folder / "notebook-token"),
+            "tag": f"{CLUSTER_TAG}={self.site.stack_id}/{self.cluster}",
+            "suspend": [*act, "suspend", str(self.folder)],
+            "resume": [*act, "resume", str(self.folder)],
+        }
 
     def _clear(self) -> None:
         for removed in self.folder.glob(".removed-*"):

@@ -1,0 +1,75 @@
+"""What lies beside a workspace for those who end clusters: they ask neither the program nor Pulumi."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackyard.spec.leases import LeasedClusterSpec
+from stackyard_infra.manifests import leases
+from stackyard_infra.provider.backends import backend_url
+from stackyard_infra.provider.site import Site
+from stackyard_infra.provider.workspaces import Workspace
+
+ADDRESSES = {"lease-lab": "127.0.0.9"}
+
+
+def _lease(**fields: Any) -> dict[str, Any]:
+    lent = {"lab": LeasedClusterSpec(owner="ada", **fields)}
+    numbers = {name: 20_000 + n for n, name in enumerate(leases.ports(lent))}
+    return leases.lease("lab", lent["lab"], numbers, ADDRESSES)
+
+
+def test_a_lease_says_who_where_until_when_and_how_it_is_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://states")
+    state = tmp_path / "checkout/.stackyard/lab"
+    here = Workspace(Site("lab", "0123abcd", state, Path("/tmp/sy-0-0123abcd")), "lab")
+    here.adopt()
+    here.describe({"store": "store"}, [], _lease(notebook=True, budget={"money": 5, "hourly_price": 0.5}))
+    told = json.loads((here.folder / "lease.json").read_text())
+    act = [sys.executable, "-P", "-m", "stackyard_infra.suspending"]
+    assert told == {
+        **_lease(notebook=True, budget={"money": 5, "hourly_price": 0.5}),
+        "stack": "lab",
+        "stack_id": "0123abcd",
+        "backend": "s3://states",
+        "checkout": str(tmp_path / "checkout"),
+        "runtime": "/tmp/sy-0-0123abcd",
+        "ray_token": str(here.folder / "ray-token"),
+        "notebook_token": str(here.folder / "notebook-token"),
+        "tag": "STACKYARD_CLUSTER=0123abcd/lab",
+        "suspend": [*act, "suspend", str(here.folder)],
+        "resume": [*act, "resume", str(here.folder)],
+    }
+
+
+def test_what_the_program_says_of_a_lease_is_plain_and_complete():
+    told = _lease(notebook=True)
+    assert {"cluster", "every", "workers", "cpus", "gpus", "lease", "owner", "tell", "budget", "rehearsal"} < set(told)
+    assert set(told["lease"]) == {"end", "ttl", "idle", "grace", "hours", "extend", "warn"}
+    assert (told["ray_address"], told["dashboard"]) == ("127.0.0.9:20000", "http://127.0.0.9:20001")
+    assert told["notebook"].startswith("http://127.0.0.1:")
+    assert json.loads(json.dumps(told)) == told
+    assert _lease()["notebook"] is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "project", "url"),
+    [
+        pytest.param({"PULUMI_BACKEND_URL": "file:///here"}, "backend: {url: s3://there}", "file:///here", id="told"),
+        pytest.param({}, "backend: {url: s3://there}", "s3://there", id="of-the-project"),
+        pytest.param({}, "name: stackyard", None, id="only-a-login-knows"),
+        pytest.param({}, "backend: [", None, id="unreadable"),
+        pytest.param({}, None, None, id="no-project"),
+    ],
+)
+def test_a_backend_is_known_where_it_is_written(
+    environment: dict[str, str], project: str | None, url: str | None, tmp_path: Path
+):
+    if project is not None:
+        (tmp_path / "Pulumi.yaml").write_text(project)
+    assert backend_url(tmp_path, environment) == url
