@@ -45,3 +45,15 @@ def test_keys_past_another_are_listed_alone(tmp_path: Path) -> None:
     assert list(store.keys("a", after="a/1")) == ["a/2", "a/3/x"]
     assert list(store.keys("a", after="a/15")) == ["a/2", "a/3/x"]
     assert list(store.keys("a", after="a/9")) == list(store.keys("c", after="a/1")) == []
+
+
+def test_a_folder_that_was_moved_away_is_not_made_again_by_a_write(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    store.create("a", b"1")
+    (tmp_path / "store").rename(tmp_path / "away")
+    for write in (store.create, store.write, store.keep):
+        with pytest.raises(FileNotFoundError, match="no longer there"):
+            write("b", b"2")
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert store.create("b", b"2")

@@ -63,12 +63,21 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Write `key` only if nothing is there. Returns whether it was written."""
+        self._there()
         try:
             obstore.put(self._backend, key, data, mode="create")
         except AlreadyExistsError:
             return False
         self._settle(key)
         return True
+
+    def _there(self) -> None:
+        """Raises FileNotFoundError for a folder that was moved away or unmounted since it was opened.
+
+        The backend would make an empty one in its place, and what is written there is in no store.
+        """
+        if isinstance(self._backend, LocalStore) and not os.path.isdir(self.url):
+            raise FileNotFoundError(f"{self.url} is no longer there")
 
     def _settle(self, key: str) -> None:
         """In a folder: see the object on disk before anyone relies on it, since nothing may ever replace it."""
@@ -89,6 +98,7 @@ class Store:
 
     def write(self, key: str, data: bytes) -> None:
         """Write `key`, replacing what is there: for projections and logs only, never for what is signed."""
+        self._there()
         obstore.put(self._backend, key, data)
 
     def exists(self, key: str) -> bool:
