@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tally"]
+"""Of tests/support."""
+
 ALLOWED_SKIPS = {
     "zsh is not installed": "activate is then tried in bash only",
     "the official Pulumi CLI is not installed": "the stand-in language host is then the one that is tried",
     "no network namespace can be made here": "a change of the machine's address is then not tried",
+    "no mount namespace can be made here": "full disks are then those of fakes",
     "no Ray": "the machine cannot run a Ray cluster",
 }
 """Reason, as the test gives it -> what goes untested."""

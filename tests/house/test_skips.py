@@ -26,6 +26,7 @@ def test_a_run_fails_on_a_skip_that_no_list_allows(tmp_path: Path, body: str, st
     (tmp_path / "pytest.ini").touch()
     (tmp_path / "test_it.py").write_text(f"import pytest\n\ndef test_it():\n    {body}\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == status, done.stdout
     assert ("a skip that no list allows" in done.stdout) is bool(status)
