@@ -359,14 +359,6 @@ def test_a_lease_that_is_over_registers_nothing(stack: Callable[..., StackSpec])
         plan(stack(store=LENT), at=BEFORE + dt.timedelta(hours=1))
 
 
-def test_a_notebook_without_jupyterlab_is_one_line_with_its_command(
-    stack: Callable[..., StackSpec], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(pulumi.RunError, match=r"clusters.lab.notebook: JupyterLab is not installed; .*pip install"):
-        plan(stack(store=LENT.replace("notebook: false", "notebook: true")), at=BEFORE)
-
-
 def test_leases_end_by_the_stacks_own_clock(stack: Callable[..., StackSpec]):
     spec = stack(store="clock: virtual\n")
     assert now(spec).isoformat() == "2024-02-01T00:00:00+00:00", "where it will begin"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pulumi
 
 from stackyard.spec import StackSpec
@@ -15,7 +13,7 @@ from stackyard_infra.resources import EvacuationGate, LeasedCluster
 
 
 class Lease(pulumi.ComponentResource):
-    """One leased cluster and its gate, which opens it. Raises pulumi.RunError for a notebook without JupyterLab."""
+    """One leased cluster and its gate, which opens it."""
 
     def __init__(
         self, name: str, spec: StackSpec, *, store: ArtifactStore, supervision: Supervision,
@@ -23,9 +21,6 @@ class Lease(pulumi.ComponentResource):
     ) -> None:  # fmt: skip
         super().__init__("stackyard:local:Lease", f"lease-{name}", None, opts)
         places, wanted = supervision.places, spec.environment.clusters[name]
-        if wanted.notebook and importlib.util.find_spec("jupyterlab") is None:
-            line = f"{spec.file}: clusters.{name}.notebook: JupyterLab is not installed"
-            raise pulumi.RunError(f"{line}; .venv/bin/python -m pip install jupyterlab, or leave notebook out")
         after = [supervision.site, supervision.supervisor, store.folder]
         inside = pulumi.ResourceOptions(parent=self, depends_on=after)
         self.cluster = LeasedCluster(

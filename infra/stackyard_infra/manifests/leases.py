@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stackyard.spec.leases import LeasedClusterSpec
+from stackyard_infra.manifests import notebooks
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import RAY_PORTS, START, Numbers, Plain
 
@@ -19,8 +20,6 @@ NODE_PORTS = ("node_manager", "object_manager", "agent_http", "agent_grpc", "met
 """The ports of a Ray node that is no head."""
 OBJECT_STORE = 128 << 20
 """Bytes of shared memory of each node."""
-STOP_TIMEOUT = 30
-"""Seconds that a notebook has to write its kernels' last words when it is restarted."""
 
 
 Clusters = Mapping[str, LeasedClusterSpec]
@@ -153,25 +152,16 @@ def _worker(
 
 
 def _notebook(name: str, places: Places, numbers: Numbers, addresses: Mapping[str, str]) -> Plain:
-    """JupyterLab over the workspace. Its token is read from its file: command lines and environments are seen."""
-    port, beside = numbers[_port(name, "notebook", "http")], folder(places, name)
-    settings = (
-        "import os, pathlib\n"
-        f"c.ServerApp.ip, c.ServerApp.port, c.ServerApp.port_retries = '127.0.0.1', {port}, 0\n"
-        f"c.ServerApp.root_dir = {str(beside / 'workspace')!r}\n"
-        "c.ServerApp.open_browser, c.ServerApp.allow_root = False, os.getuid() == 0\n"
-        f"c.IdentityProvider.token = pathlib.Path({str(beside / 'notebook-token')!r}).read_text().strip()\n"
-    )
     process = f"lease-{name}-notebook"
-    return {
-        "name": process,
-        "command": [places.python, "-m", "jupyterlab", f"--config={places.file(process, 'jupyter.py')}"],
-        "environment": _environment(name, places, numbers, addresses),
-        "files": {"jupyter.py": settings},
-        "health": {"tcp": port, "timeout": START},
-        "stop_timeout": STOP_TIMEOUT,
-        "version": "1",
-    }
+    return notebooks.process(
+        process,
+        beside=folder(places, name),
+        scratch=_scratch(name, places, "n"),
+        python=places.python,
+        settings=places.file(process, "jupyter.py"),
+        port=numbers[_port(name, "notebook", "http")],
+        environment=_environment(name, places, numbers, addresses),
+    )
 
 
 def _saver(name: str, places: Places) -> Plain:
@@ -199,6 +189,8 @@ def _environment(name: str, places: Places, numbers: Numbers, addresses: Mapping
         "RAY_ADDRESS": _address(name, numbers, addresses),
         "RAY_AUTH_TOKEN_PATH": str(beside / "ray-token"),
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        # A person's script finds the modules beside it; what we start ourselves says -P.
+        "PYTHONSAFEPATH": "",
     }
 
 
@@ -216,7 +208,7 @@ def _node(port: Mapping[str, int], address: str) -> Plain:
 
 
 def _ray(places: Places) -> list[str]:
-    return [places.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    return [places.python, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 
 
 def _options(options: Mapping[str, Any]) -> list[str]:
@@ -227,9 +219,9 @@ def _address(name: str, numbers: Numbers, addresses: Mapping[str, str]) -> str:
     return f"{addresses[f'lease-{name}']}:{numbers[_port(name, 'head', 'gcs')]}"
 
 
-def _scratch(name: str, places: Places) -> Path:
-    """Ray's session: by a short name, since paths of sockets end at 107 bytes."""
-    return places.runtime / f"l{hashlib.sha256(json.dumps(name).encode()).hexdigest()[:4]}"
+def _scratch(name: str, places: Places, kind: str = "l") -> Path:
+    """Ray's session, or the notebook's: by a short name, since paths of sockets end at 107 bytes."""
+    return places.runtime / f"{kind}{hashlib.sha256(json.dumps(name).encode()).hexdigest()[:4]}"
 
 
 def _port(name: str, process: str, port: str) -> str:
