@@ -142,7 +142,16 @@ def test_sentences_are_for_people(lab: Lab, capsys: pytest.CaptureFixture[str]) 
     path = lab.base / "settings.json"
     path.write_text(lab.settings.model_dump_json())
     said = {}
-    for verb, *rest in (["save"], ["status"], ["verify"], ["receipt"], ["evacuate"], ["receipt"], ["thaw"]):
+    for verb, *rest in (
+        ["save"],
+        ["status"],
+        ["verify"],
+        ["receipt"],
+        ["suspend"],
+        ["evacuate"],
+        ["receipt"],
+        ["thaw"],
+    ):
         code = command.main([verb, str(path), *rest])
         out = capsys.readouterr()
         said[verb, code] = out.out + out.err
@@ -150,6 +159,7 @@ def test_sentences_are_for_people(lab: Lab, capsys: pytest.CaptureFixture[str]) 
     assert "0 entries are newer" in said["status", 0]
     assert "nothing damaged" in said["verify", 0]
     assert "no receipt" in said["receipt", 1]
+    assert "version 1 holds everything; 0 processes stand still" in said["suspend", 0]
     assert "sealed by receipts/bench/i-1-1-0001.json" in said["evacuate", 0]
     assert "it may go" in said["receipt", 0]
     assert "sealed by" in said["thaw", 1]

@@ -12,7 +12,7 @@ import pytest
 from leased import Lab, picture
 from stackyard.evacuation import copying, evacuating, receipts, saving, versions
 from stackyard.evacuation.errors import EvacuationError
-from stackyard.evacuation.evacuating import Refused, allowed, evacuate, sealed, thaw
+from stackyard.evacuation.evacuating import Refused, allowed, evacuate, sealed, suspend, thaw
 from stackyard.evacuation.freezing import Freezer
 from stackyard.evacuation.saving import opened
 from stackyard.store.documents import public_text
@@ -39,6 +39,30 @@ def test_an_evacuated_workspace_may_go_and_comes_back_as_it_was(filled: Lab) -> 
     outcome = filled.command("restore", given.place, str(filled.base / "back"))
     assert outcome.code == 0
     assert picture(filled.base / "back") == want
+
+
+def test_a_suspended_workspace_is_safe_and_stands_still_but_may_not_go(filled: Lab) -> None:
+    want = picture(filled.workspace)
+    safe = suspend(filled.settings)
+    assert (safe.saved.newest.version.files, safe.proof.whole) == (2, True)
+    assert (sealed(filled.settings), allowed(filled.settings).allowed) == (None, False)
+    assert thaw(filled.settings) == []
+    outcome = filled.command("restore", "latest", str(filled.base / "back"))
+    assert outcome.code == 0
+    assert picture(filled.base / "back") == want
+
+
+def test_what_is_sealed_is_not_suspended(filled: Lab) -> None:
+    evacuate(filled.settings)
+    with pytest.raises(EvacuationError, match="sealed by"):
+        suspend(filled.settings)
+
+
+def test_a_suspension_that_cannot_save_lets_everybody_go_on(filled: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    away(filled, monkeypatch)
+    with pytest.raises(Refused):
+        suspend(filled.settings)
+    assert Freezer(filled.settings).frozen() == []
 
 
 def test_a_sealed_workspace_is_not_thawed_but_by_its_next_generation(filled: Lab) -> None:

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "freeze": "stop the workspace's writers",
         "thaw": "let them go on",
         "evacuate": "save, verify, freeze, save and verify the difference, sign a receipt",
+        "suspend": "as evacuate, without receipt or seal: for a cluster that may go on later",
         "receipt": "whether this instance and generation may go",
         "discard": "choose to lose what is not saved",
         "restore": "bring a version to an empty folder",

@@ -55,6 +55,17 @@ class Allowed:
         return self.receipt is not None or self.discard is not None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A workspace that stands still, everything of it safe."""
+
+    saved: Saved
+    proof: Verified
+    frozen: list[Process]
+    pieces: int
+    """Pieces read back from the store."""
+
+
 def evacuate(
     settings: SaverSettings, store: Store | None = None, *, pause: Callable[[float], None] = time.sleep
 ) -> Signed[Receipt]:
@@ -65,27 +76,50 @@ def evacuate(
     store = store or opened_or_refused(settings)
     if sealed(settings) is not None and (given := allowed(settings, store).receipt) is not None:
         return given
-    coder, freezer, checked = Coder.of(settings.encrypt_key), Freezer(settings), set[str]()
-    saver = Saver(settings, store, pause=pause)
+    freezer = Freezer(settings)
     try:
-        _proven(settings, store, coder, _saved(settings, saver), checked)
-        frozen = freezer.freeze()
-        pause(2 * TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
-        last = _saved(settings, saver)
-        if last.unsaved:
-            raise Refused("not everything could be saved", last.unsaved)
-        proof = _proven(settings, store, coder, last, checked)
-        failpoints.hit("difference-verified")
-        _still(settings, coder)
-        given = receipts.give(settings, store, signing_key(settings), _receipt(settings, last, frozen, len(checked)))
+        safe = _stand_still(settings, store, freezer, pause)
+        given = receipts.give(settings, store, signing_key(settings), _receipt(settings, safe))
         failpoints.hit("receipt-stored")
-        seal(settings, given.place, proof)
+        seal(settings, given.place, safe.proof)
         failpoints.hit("sealed")
     except BaseException:
         if sealed(settings) is None:
             freezer.thaw()
         raise
     return given
+
+
+def suspend(
+    settings: SaverSettings, store: Store | None = None, *, pause: Callable[[float], None] = time.sleep
+) -> Standing:
+    """As `evacuate`, without a receipt: everything is in the store and the writers stand still, for whoever ends them.
+
+    Raises Refused with the losses, after letting everybody go on; EvacuationError for what is sealed: that may go.
+    """
+    if (noted := sealed(settings)) is not None:
+        raise EvacuationError(f"the workspace is sealed by {noted['receipt']}: nothing of it runs")
+    freezer = Freezer(settings)
+    try:
+        return _stand_still(settings, store or opened_or_refused(settings), freezer, pause)
+    except BaseException:
+        freezer.thaw()
+        raise
+
+
+def _stand_still(settings: SaverSettings, store: Store, freezer: Freezer, pause: Callable[[float], None]) -> Standing:
+    """Save and verify while all runs, freeze, save and verify the difference, and see that nothing moved."""
+    coder, checked, saver = Coder.of(settings.encrypt_key), set[str](), Saver(settings, store, pause=pause)
+    _proven(settings, store, coder, _saved(settings, saver), checked)
+    frozen = freezer.freeze()
+    pause(2 * TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
+    last = _saved(settings, saver)
+    if last.unsaved:
+        raise Refused("not everything could be saved", last.unsaved)
+    proof = _proven(settings, store, coder, last, checked)
+    failpoints.hit("difference-verified")
+    _still(settings, coder)
+    return Standing(last, proof, frozen, len(checked))
 
 
 def allowed(settings: SaverSettings, store: Store | None = None) -> Allowed:
@@ -211,8 +245,8 @@ def _still(settings: SaverSettings, coder: Coder) -> None:
         )
 
 
-def _receipt(settings: SaverSettings, saved: Saved, frozen: list[Process], pieces: int) -> Receipt:
-    version = saved.newest.version
+def _receipt(settings: SaverSettings, safe: Standing) -> Receipt:
+    version = safe.saved.newest.version
     return Receipt(
         stack=settings.stack,
         stack_id=settings.stack_id,
@@ -221,7 +255,7 @@ def _receipt(settings: SaverSettings, saved: Saved, frozen: list[Process], piece
         generation=settings.generation,
         created=versions.text(versions.now()),
         workspace=version.number,
-        manifest=saved.newest.digest,
+        manifest=safe.saved.newest.digest,
         entries=version.entries,
         files=version.files,
         size=version.size,
@@ -230,6 +264,6 @@ def _receipt(settings: SaverSettings, saved: Saved, frozen: list[Process], piece
         include=list(settings.include),
         largest=settings.largest,
         same_disk=settings.same_disk(),
-        frozen=len(frozen),
-        pieces=pieces,
+        frozen=len(safe.frozen),
+        pieces=safe.pieces,
     )

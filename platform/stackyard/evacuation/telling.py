@@ -115,6 +115,8 @@ def _headline(verb: str, outcome: dict[str, Any]) -> str:
             return f"{verb}: {len(outcome['frozen' if verb == 'freeze' else 'thawed'])} processes"
         case "evacuate":
             return f"sealed by {outcome['receipt']}: {outcome['files']} files, {outcome['size']} bytes are safe"
+        case "suspend":
+            return f"version {number} holds everything; {len(outcome['frozen'])} processes stand still until they end"
         case "receipt":
             given = outcome["receipt"] or outcome["discard"]
             return f"it may go: {given['place']}"

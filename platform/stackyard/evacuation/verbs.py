@@ -125,6 +125,15 @@ def evacuate(settings: SaverSettings, _options: argparse.Namespace) -> dict[str,
     return {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json")}
 
 
+def suspend(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
+    """Have everything safe and the writers stand still, for whoever ends them next; it may be opened again."""
+    signal.signal(signal.SIGTERM, _leave)
+    with locked(settings.state), locked(settings.state, "freeze.lock"):
+        safe = evacuating.suspend(settings)
+    frozen = [process.pid for process in safe.frozen]
+    return {"ok": True, "version": telling.version(safe.saved.newest), "frozen": frozen, "pieces": safe.pieces}
+
+
 def receipt(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
     """Whether this instance and generation may go."""
     found = evacuating.allowed(settings)
