@@ -1,7 +1,7 @@
 """The proof before a workspace may go, as a live migration does it.
 
-Save and verify while all runs; freeze the writers; save and verify what is left; look once more that nothing moved;
-sign the receipt; note the seal. The writers stay stopped. If a step fails they go on as if nothing had been, and the
+Save and verify while all runs; ask trainings for a checkpoint; freeze the writers; save and verify what is left; look
+once more that nothing moved; sign the receipt; note the seal. The writers stay stopped. If a step fails they go on as if nothing had been, and the
 refusal names what would be lost. Killed anywhere, the next evacuation or thaw finds the record of who was stopped.
 """
 
@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackyard.evacuation import failpoints, looking, receipts, versions
+from stackyard.evacuation import asking, failpoints, looking, receipts, versions
 from stackyard.evacuation.blobs import Coder
 from stackyard.evacuation.cache import TICK, Cache
 from stackyard.evacuation.errors import EvacuationError, StoreAwayError, StoreFullError, shown
@@ -108,9 +108,10 @@ def suspend(
 
 
 def _stand_still(settings: SaverSettings, store: Store, freezer: Freezer, pause: Callable[[float], None]) -> Standing:
-    """Save and verify while all runs, freeze, save and verify the difference, and see that nothing moved."""
+    """Save and verify while all runs, ask for checkpoints, freeze, save and verify the difference, and see that nothing moved."""
     coder, checked, saver = Coder.of(settings.encrypt_key), set[str](), Saver(settings, store, pause=pause)
     _proven(settings, store, coder, _saved(settings, saver), checked)
+    asking.ask(settings, pause=pause)
     frozen = freezer.freeze()
     pause(2 * TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
     last = _saved(settings, saver)

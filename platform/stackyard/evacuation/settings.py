@@ -70,6 +70,10 @@ class SaverSettings(BaseModel):
     """NAME=VALUE that the cluster's processes carry in their environment."""
     every: float = Field(default=300.0, gt=0)
     """Seconds from the start of one save to the start of the next."""
+    ask: float = Field(default=30.0, ge=0)
+    """Seconds that running trainings have to write a checkpoint before they are stopped; 0: they are not asked."""
+    trainings: Path | None = None
+    """Where they announce themselves. Null: the folder `trainings` beside the workspace."""
     extras: dict[Key, Extra] = Field(default_factory=dict[str, Extra])
     """What else belongs to a version, by name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from stackyard.evacuation import asking
 from stackyard.evacuation.errors import EvacuationError, shown
 from stackyard.evacuation.restoring import Restored
 from stackyard.evacuation.saving import Saved
@@ -89,6 +90,7 @@ def sentences(verb: str, outcome: dict[str, Any]) -> str:
         for each in outcome.get("repositories", [])
     ]
     lines += [f"  {each['path']}: {each['reason']}" for each in outcome.get("lesser", [])[:LINES]]
+    lines += [f"  {line}" for line in asking.sentences(outcome.get("asked", []))]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from types import FrameType
 from typing import Any
 
-from stackyard.evacuation import evacuating, looking, receipts, restoring, telling, verifying, versions
+from stackyard.evacuation import asking, evacuating, looking, receipts, restoring, telling, verifying, versions
 from stackyard.evacuation.blobs import Coder
 from stackyard.evacuation.cache import locked
 from stackyard.evacuation.errors import EvacuationError, StoreAwayError, StoreFullError
@@ -122,7 +122,7 @@ def evacuate(settings: SaverSettings, _options: argparse.Namespace) -> dict[str,
     signal.signal(signal.SIGTERM, _leave)
     with locked(settings.state), locked(settings.state, "freeze.lock"):
         given = evacuating.evacuate(settings)
-    return {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json")}
+    return {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json"), "asked": asking.last(settings)}
 
 
 def suspend(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
@@ -131,7 +131,8 @@ def suspend(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, 
     with locked(settings.state), locked(settings.state, "freeze.lock"):
         safe = evacuating.suspend(settings)
     frozen = [process.pid for process in safe.frozen]
-    return {"ok": True, "version": telling.version(safe.saved.newest), "frozen": frozen, "pieces": safe.pieces}
+    told = {"ok": True, "version": telling.version(safe.saved.newest), "frozen": frozen, "pieces": safe.pieces}
+    return {**told, "asked": asking.last(settings)}
 
 
 def receipt(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:

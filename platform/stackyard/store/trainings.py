@@ -91,6 +91,12 @@ def announced(folder: Path) -> list[tuple[Path, Announced]]:
     return found
 
 
+def stands(training: Announced) -> bool:
+    """Whether it was stopped (SIGSTOP), so that it cannot answer before it is let go."""
+    seen = _seen(training.pid) if training.where == _where() else None
+    return seen is not None and seen[0] in "Tt"
+
+
 def request(folder: Path) -> str:
     """Ask every training for a checkpoint. Returns the request's id."""
     asked = secrets.token_hex(8)
