@@ -47,6 +47,13 @@ class Freezer:
 
     def members(self) -> set[Process]:
         """The writers there are now."""
+        return self._found(strangers=True)
+
+    def carriers(self) -> set[Process]:
+        """Those of them that carry the cluster's tag, themselves or by their nearest ancestor that has one."""
+        return self._found(strangers=False)
+
+    def _found(self, *, strangers: bool) -> set[Process]:
         everyone = _everyone()
         tags = {pid: tag for pid in everyone if (tag := self._tag_of(pid)) is not None}
         spared = _above(os.getpid(), everyone)
@@ -55,7 +62,7 @@ class Freezer:
             if pid in spared:
                 continue
             nearest = _nearest(pid, everyone, tags)
-            if nearest == self._value if nearest is not None else _holds(pid, self._workspace):
+            if nearest == self._value if nearest is not None else strangers and _holds(pid, self._workspace):
                 found.add(Process(pid, start))
         return found
 
