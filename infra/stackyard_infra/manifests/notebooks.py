@@ -23,12 +23,15 @@ import os, pathlib
 os.environ["PATH"] = {scripts!r} + os.pathsep + os.environ.get("PATH", os.defpath)
 c.ServerApp.ip, c.ServerApp.port, c.ServerApp.port_retries = "127.0.0.1", {port}, 0
 c.ServerApp.root_dir = {workspace!r}
-c.ServerApp.open_browser, c.ServerApp.no_browser_open_file = False, True
-c.ServerApp.allow_root = os.getuid() == 0
+c.ServerApp.open_browser, c.ServerApp.allow_root = False, os.getuid() == 0
 c.IdentityProvider.token = pathlib.Path({token!r}).read_text().strip()
 c.KernelManager.transport = "ipc"
+# No login shell, which Jupyter would take: it forgets which Python is the cluster's.
+c.ServerApp.terminado_settings = {{"shell_command": [os.environ.get("SHELL") or "/bin/sh"]}}
 c.LabApp.news_url, c.LabApp.check_for_updates_class = None, "jupyterlab.handlers.announcements.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
+# Looking for language servers runs npm, which writes into homes and asks outside.
+c.LanguageServerManager.autodetect = False
 """
 
 
