@@ -18,7 +18,8 @@ app = typer.Typer(
 data = typer.Typer(help="Snapshots and checks of the project's data.", no_args_is_help=True)
 labels = typer.Typer(help="Truths of predictions that were made.", no_args_is_help=True)
 audit = typer.Typer(help="The log of what was done to the model, by whom and why.", no_args_is_help=True)
-for part, name in ((data, "data"), (labels, "labels"), (audit, "audit")):
+certificate = typer.Typer(help="What was left when a stack or a leased cluster was destroyed.", no_args_is_help=True)
+for part, name in ((data, "data"), (labels, "labels"), (audit, "audit"), (certificate, "certificate")):
     app.add_typer(part, name=name)
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack, a file stacks/<stack>.yaml.")]
@@ -224,3 +225,28 @@ def audit_show(stack: StackOption = "local", as_json: JsonOption = False) -> Non
     from stackyard.cli import audit as verb
 
     verb.show(stack, as_json=as_json)
+
+
+CertificateArgument = Annotated[
+    str, typer.Argument(metavar="CERTIFICATE|latest", help="Its name, its file or its place in the store.")
+]
+
+
+@certificate.command("show")
+def certificate_show(
+    which: CertificateArgument = "latest", stack: StackOption = "local", as_json: JsonOption = False
+) -> None:
+    """What was looked for and found, how long it was up, what it used and cost. Works after `destroy`."""
+    from stackyard.cli import certificate as verb
+
+    verb.show(stack, which, as_json=as_json)
+
+
+@certificate.command("verify")
+def certificate_verify(
+    which: CertificateArgument = "latest", stack: StackOption = "local", as_json: JsonOption = False
+) -> None:
+    """Check its signature, and again that all is gone and that the store holds what was saved; exit 1 if not."""
+    from stackyard.cli import certificate as verb
+
+    verb.verify(stack, which, as_json=as_json)

@@ -86,3 +86,13 @@ def receipt(cluster: str, instance: str, generation: int, number: int) -> str:
 def discard(cluster: str, instance: str, generation: int, number: int) -> str:
     """The `number`th consent, from 1, to lose one generation of an instance's workspace; create-only."""
     return f"discards/{cluster}/{instance}-{generation}-{number:04d}.json"
+
+
+def certificate_name(subject: str, number: int) -> str:
+    """What the `number`th certificate of a subject is called, from 1: `stack-0001`."""
+    return f"{subject}-{number:04d}"
+
+
+def certificate(stack_id: str, subject: str, number: int) -> str:
+    """The `number`th certificate of a stack (`stack`) or of an instance of a leased cluster of it; create-only."""
+    return f"certificates/{stack_id}/{certificate_name(subject, number)}.json"
