@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from leased import TAG, Lab, picture
-from stackyard.evacuation.failpoints import EVACUATING, NAMES, RESTORING, SAVING, THAWING, VARIABLE
+from stackyard.evacuation.failpoints import ARRIVING, EVACUATING, NAMES, RESTORING, SAVING, THAWING, VARIABLE
 
 KILLED = -signal.SIGKILL
 
@@ -152,5 +152,5 @@ def test_an_evacuation_that_is_asked_to_end_lets_everybody_go_on(filled: Lab, wr
 
 
 def test_every_failpoint_is_killed_at() -> None:
-    assert set(NAMES) == {*SAVING, *EVACUATING, *RESTORING, *THAWING}
+    assert set(NAMES) == {*SAVING, *EVACUATING, *RESTORING, *ARRIVING, *THAWING}
     assert len(NAMES) == len(set(NAMES))

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "suspend": "as evacuate, without receipt or seal: for a cluster that may go on later",
         "receipt": "whether this instance and generation may go",
         "discard": "choose to lose what is not saved",
-        "restore": "bring a version to an empty folder",
+        "restore": "bring a version to an empty folder, or into an untouched workspace",
     }
     for verb, sentence in said.items():
         each = kinds.add_parser(verb, help=sentence)
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
             each.add_argument("--by", help="who says so (default: the user)")
         if verb == "restore":
             each.add_argument("what", metavar="RECEIPT|VERSION|latest")
-            each.add_argument("target", type=Path, metavar="TARGET")
+            each.add_argument("target", type=Path, metavar="TARGET", nargs="?", help="an empty or absent folder")
+            each.add_argument("--into", type=Path, metavar="SETTINGS.json", help="the settings of a workspace instead")
             each.add_argument("--extras", type=Path, help="a folder for what was saved beside the workspace")
         each.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

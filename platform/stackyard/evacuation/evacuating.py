@@ -1,8 +1,9 @@
 """The proof before a workspace may go, as a live migration does it.
 
 Save and verify while all runs; ask trainings for a checkpoint; freeze the writers; save and verify what is left; look
-once more that nothing moved; sign the receipt; note the seal. The writers stay stopped. If a step fails they go on as if nothing had been, and the
-refusal names what would be lost. Killed anywhere, the next evacuation or thaw finds the record of who was stopped.
+once more that nothing moved; sign the receipt; note the seal. The writers stay stopped. If a step fails they go on as
+if nothing had been, and the refusal names what would be lost. Killed anywhere, the next evacuation or thaw finds the
+record of who was stopped.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def suspend(
 
 
 def _stand_still(settings: SaverSettings, store: Store, freezer: Freezer, pause: Callable[[float], None]) -> Standing:
-    """Save and verify while all runs, ask for checkpoints, freeze, save and verify the difference, and see that nothing moved."""
+    """Save and verify while all runs, ask for checkpoints, freeze, save and verify the rest; see that nothing moved."""
     coder, checked, saver = Coder.of(settings.encrypt_key), set[str](), Saver(settings, store, pause=pause)
     _proven(settings, store, coder, _saved(settings, saver), checked)
     asking.ask(settings, pause=pause)

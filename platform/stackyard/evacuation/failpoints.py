@@ -11,8 +11,10 @@ SAVING: Final = ("save-begun", "pack-stored", "contents-stored", "version-stored
 EVACUATING: Final = ("freeze-noted", "frozen", "difference-verified", "receipt-stored", "sealed")
 """In the order of one evacuation, between its two saves and after them."""
 RESTORING: Final = ("restore-begun", "restore-filled")
+ARRIVING: Final = ("arrival-noted", "arrival-moving", "arrived")
+"""In the order of a restored version's move into a workspace."""
 THAWING: Final = ("thawed",)
-NAMES: Final = SAVING + EVACUATING + RESTORING + THAWING
+NAMES: Final = SAVING + EVACUATING + RESTORING + ARRIVING + THAWING
 """Every failpoint there is."""
 VARIABLE: Final = "STACKYARD_FAILPOINT"
 

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,13 @@ class Restored:
 
 
 def restore(
-    settings: SaverSettings, store: Store, coder: Coder, found: Found, target: Path, extras: Path | None = None
-) -> Restored:
+    settings: SaverSettings, store: Store, coder: Coder, found: Found, target: Path, extras: Path | None = None,
+    told: Callable[[Restored], None] = lambda _: None,
+) -> Restored:  # fmt: skip
     """Bring `found` to `target`, an empty or absent folder. Raises EvacuationError, OSError.
 
-    `extras`: a folder for what was saved beside the workspace; None leaves that in the store.
+    `extras`: a folder for what was saved beside the workspace; None leaves that in the store. `told` is called now and
+    then with what is done so far.
     """
     fitting(coder, found)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -58,13 +60,13 @@ def restore(
     inside = os.path.ismount(target)  # nothing can be moved onto a mount point
     scratch = target if inside else target.with_name(f".{target.name}.restoring")
     if not inside:
-        _remove(scratch)
+        remove(scratch)
         scratch.mkdir(mode=0o700)
     failpoints.hit("restore-begun")
     fetcher = Fetcher(store, settings.cluster, coder)
     listing, result = Listing(fetcher, found.version.root_ref), Restored(found, target)
     try:
-        _Filling(fetcher, os.fsencode(scratch), result).fill(listing)
+        _Filling(fetcher, os.fsencode(scratch), result, told).fill(listing)
         if extras is not None:
             _extras(fetcher, listing, extras, result)
         failpoints.hit("restore-filled")
@@ -72,14 +74,14 @@ def restore(
             os.rename(scratch, target)
     except BaseException:
         if not inside:
-            _remove(scratch)
+            remove(scratch)
         raise
     return result
 
 
 class _Filling:
-    def __init__(self, fetcher: Fetcher, top: bytes, result: Restored) -> None:
-        self._fetcher, self._top, self._result = fetcher, top, result
+    def __init__(self, fetcher: Fetcher, top: bytes, result: Restored, told: Callable[[Restored], None]) -> None:
+        self._fetcher, self._top, self._result, self._told = fetcher, top, result, told
         self._folders: dict[bytes, dict[str, Any]] = {}
 
     def fill(self, listing: Listing) -> None:
@@ -88,6 +90,7 @@ class _Filling:
             fetched = dict(self._fetcher.many(ref for entry in small for ref in refs_of(entry)))
             for entry in group:
                 self._entry(entry, fetched)
+            self._told(self._result)
         # Times of folders last, the deepest first: whatever is put into a folder changes its time.
         for path, entry in sorted(self._folders.items(), key=lambda item: -item[0].count(b"/")):
             self._dress(path, entry)
@@ -196,7 +199,7 @@ def _extras(fetcher: Fetcher, listing: Listing, folder: Path, result: Restored) 
             result.damaged.append((f"extra {entry['name']}".encode(), str(error)))
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove what a killed restore left, folders without permissions included."""
     if not folder.exists():
         return

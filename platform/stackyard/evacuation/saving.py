@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stackyard.evacuation import copying, extras, failpoints, repositories, versions
+from stackyard.evacuation import arriving, copying, extras, failpoints, repositories, versions
 from stackyard.evacuation.blobs import Coder, Ref
 from stackyard.evacuation.cache import TICK, Cache, release, reserve
 from stackyard.evacuation.errors import EvacuationError, SettingsError, StoreAwayError, reaching
@@ -66,6 +66,7 @@ class Saver:
     def save(self) -> Saved:
         """Make a version if anything is new. Raises EvacuationError (StoreFullError, StoreAwayError, ...)."""
         key, state = signing_key(self._settings), self._settings.state
+        arriving.finish(self._settings)
         reserve(state)
         try:
             return self._with(cache_of(self._settings, self._coder), key)

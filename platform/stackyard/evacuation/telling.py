@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,6 +70,21 @@ def restored(outcome: Restored) -> dict[str, Any]:
         "losses": [{"path": shown(p), "code": "damaged", "reason": reason} for p, reason in outcome.damaged],
         "lesser": [{"path": shown(p), "reason": reason} for p, reason in outcome.lesser],
     }
+
+
+class Progress:
+    """Says on standard error how far a long restore is, every few seconds."""
+
+    def __init__(self, found: Found, every: float = 2.0) -> None:
+        self._found, self._every, self._next = found.version, every, time.monotonic() + every
+
+    def __call__(self, so_far: Restored) -> None:
+        """Say it, if it is time."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._every
+        done, size = f"{so_far.entries} of {self._found.entries} entries", f"{so_far.size / 1e6:.0f}"
+        print(f"restore: {done}, {size} of {self._found.size / 1e6:.0f} MB", file=sys.stderr, flush=True)
 
 
 def refusal(error: Exception) -> dict[str, Any]:

@@ -14,13 +14,24 @@ from contextlib import closing
 from types import FrameType
 from typing import Any
 
-from stackyard.evacuation import asking, evacuating, looking, receipts, restoring, telling, verifying, versions
+from stackyard.evacuation import (
+    arriving,
+    asking,
+    evacuating,
+    looking,
+    receipts,
+    restoring,
+    telling,
+    verifying,
+    versions,
+)
 from stackyard.evacuation.blobs import Coder
 from stackyard.evacuation.cache import locked
-from stackyard.evacuation.errors import EvacuationError, StoreAwayError, StoreFullError
+from stackyard.evacuation.errors import EvacuationError, SettingsError, StoreAwayError, StoreFullError
 from stackyard.evacuation.freezing import Freezer
 from stackyard.evacuation.saving import Saver, cache_of, opened, signing_key
-from stackyard.evacuation.settings import SaverSettings
+from stackyard.evacuation.settings import SaverSettings, read
+from stackyard.evacuation.telling import Progress
 from stackyard.evacuation.versions import Found
 from stackyard.store.objects import Store
 
@@ -172,10 +183,19 @@ def discard(settings: SaverSettings, options: argparse.Namespace) -> dict[str, A
 
 
 def restore(settings: SaverSettings, options: argparse.Namespace) -> dict[str, Any]:
-    """Bring a version to an empty folder."""
+    """Bring a version to an empty folder, or into a workspace in which nobody worked yet."""
+    if (options.target is None) == (options.into is None) or (options.into and options.extras):
+        raise SettingsError("restore goes to a TARGET, with its --extras, or --into a workspace")
     store, coder = opened(settings), Coder.of(settings.encrypt_key)
     found = _found(settings, store, options.what)
-    return telling.restored(restoring.restore(settings, store, coder, found, options.target, options.extras))
+    if options.into is None:
+        return telling.restored(
+            restoring.restore(settings, store, coder, found, options.target, options.extras, Progress(found))
+        )
+    into = read(options.into)
+    if (noted := evacuating.sealed(into)) is not None:
+        raise EvacuationError(f"the workspace is sealed by {noted['receipt']}: `pulumi up` opens it again")
+    return telling.restored(arriving.bring(settings, store, coder, found, into, Progress(found)))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

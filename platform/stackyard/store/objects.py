@@ -114,6 +114,11 @@ class Store:
         pages = obstore.list(self._backend, prefix, offset=after)
         yield from sorted(str(meta["path"]) for page in pages for meta in page)
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders directly under the folder `prefix`, in lexical order."""
+        found = obstore.list_with_delimiter(self._backend, prefix)["common_prefixes"]
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
+
     def delete(self, key: str) -> None:
         """Remove `key`; absent is fine."""
         try:
