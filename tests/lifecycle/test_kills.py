@@ -7,99 +7,26 @@ state knows) differs from moment to moment, and only the real engine shows every
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import shutil
-import signal
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
 
-from machine import backend, commands, engine, environment, places
+from killing import NOTHING, UP, Ground, Point, ground, in_good_order, killed_at, points_of
 from stackyard_infra.provider import tagged
 from tally import Row, Tally
-from toy import Stack, toy_checkout, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-TRIES = 4
-"""An event's last occurrence may come a little earlier the next time, or the engine may end before the kill."""
 
-NOTHING, UP = "nothing", "up"
-
-
-class Point(NamedTuple):
-    """A moment to kill at: the `number`th event of a kind, counted from 1."""
-
-    operation: str
-    event: str
-    occurrence: str
-    number: int
-    then: str
-    victim: str = "engine"
-
-    @property
-    def begins(self) -> str:
-        """What must be there before."""
-        return NOTHING if self.operation == "up" else UP
-
-
-class Ground(Stack):
-    """The small stack with the settings, and the healing, of `make`."""
-
-    def __init__(self, folder: Path, chosen: engine.Engine) -> None:
-        super().__init__(folder)
-        self.chosen = chosen
-        # The event log is an option only of an engine that is being looked into.
-        settings = environment.applied(environment.changes("local", chosen, os.environ), os.environ)
-        self.environment = {**settings, "PULUMI_DEBUG_COMMANDS": "1"}
-        self.edition = 0
+class Servers(Ground):
+    """Two web servers under a supervisor."""
 
     def edit(self) -> None:
-        """Change what one process runs on."""
         self.edition += 1
         (self.folder / "infra/mlflow.txt").write_text(f"edition {self.edition}")
-
-    def make_up(self) -> int:
-        """As `make up` does, up to the parts that need a served model."""
-        settings = commands._ready("local", self.chosen)
-        return commands._run(["pulumi", "up", "-s", "local", "--yes", "--skip-preview"], settings)
-
-    def make_down(self) -> int:
-        """`make down`."""
-        return commands.down("local", self.chosen)
-
-    def told(self, operation: str, until: Callable[[str], bool], victim: str = "engine") -> tuple[bool, list[str]]:
-        """Run it and kill it -9 when `until(event)`: whether it was, and the events told. Else it must succeed."""
-        log = self.folder.parent / "events"
-        log.unlink(missing_ok=True)
-        os.mkfifo(log)
-        arguments = ["destroy" if operation == "destroy" else "up", "--yes", "--skip-preview", "--event-log", str(log)]
-        process = subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        events: list[str] = []
-        for line in lines_of(log, process):
-            events.append(kind(json.loads(line)))
-            if until(events[-1]):
-                (os.killpg if victim == "group" else os.kill)(process.pid, signal.SIGKILL)
-                break
-        status = process.wait()
-        assert status in (0, -signal.SIGKILL), f"{operation} ended with {status}"
-        return status == -signal.SIGKILL, events
 
     def complaint(self) -> str:
         """What is wrong with a stack that should be up; empty: nothing."""
@@ -111,89 +38,23 @@ class Ground(Stack):
         note = self.folder / ".stackyard/local/etc/mlflow/note"
         if note.read_text() != (self.folder / "infra/mlflow.txt").read_text():
             return "mlflow does not run on its newest edition"
-        preview = self.command("preview", "--expect-no-changes")
-        done = subprocess.run(preview, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        return "" if done.returncode == 0 else f"the next preview has something to change: {done.stdout[-600:]}"
-
-    def leftovers(self) -> list[str]:
-        """What is there that should not be, of a stack that was destroyed."""
-        state = self.folder / ".stackyard/local"
-        found = [f"process {pid}" for pid in self.running()]
-        found += [f"folder {path}" for path in (self.runtime, state / "etc", state / "cache") if path.exists()]
-        found += [f"shared memory {path}" for path in tagged.SHARED_MEMORY.iterdir() if self.stack_id in path.name]
-        file = backend.checkpoint(self.folder / ".stackyard/backend", "local")
-        latest = json.loads(file.read_text())["checkpoint"].get("latest") if file else None
-        found += [f"in the state: {resource['urn']}" for resource in (latest or {}).get("resources") or []]
-        return found
-
-    def strays(self) -> list[str]:
-        """Engines, hosts and providers still at work in the checkout."""
-        own = self.running()
-        return [text for process in psutil.process_iter() if process.pid not in own and (text := self._inside(process))]
-
-    def _inside(self, process: psutil.Process) -> str:
-        try:
-            inside = Path(process.cwd()).is_relative_to(self.folder) and process.status() != psutil.STATUS_ZOMBIE
-            return f"process {process.pid} {' '.join(process.cmdline())[:80]}" if inside else ""
-        except psutil.Error:
-            return ""
-
-
-def lines_of(pipe: Path, writer: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Each line as it is written: a pipe wakes its reader at once, so that a kill comes right after its event."""
-    text = b""
-    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-        while True:
-            over = writer.poll() is not None
-            if select.select([file], [], [], 0.2)[0] and (more := file.read(65536)):
-                *lines, text = (text + more).split(b"\n")
-                yield from lines
-            elif over:
-                return
-            else:
-                time.sleep(0.002)  # nobody has opened it yet, or nobody has it open any more
-
-
-def kind(event: dict[str, dict]) -> str:
-    """`resourcePreEvent create`: an event's kind, and for one of a resource the step."""
-    name = next(key for key in event if key.endswith("Event"))
-    step = event[name].get("metadata", {}).get("op")
-    return f"{name} {step}" if step else name
+        return self.differs()
 
 
 @pytest.fixture
-def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    folder = toy_checkout(tmp_path / "a checkout; 100% #ours")
-    names = {"CHECKOUT": ".", "VENV": ".venv", "STATE": ".stackyard", "STACKS": "stacks"}
-    for name, below in names.items():
-        monkeypatch.setattr(places, name, folder / below)
-    monkeypatch.setattr(places, "PROVIDER", folder / "infra/stackyard_infra/provider")
-    made = Ground(folder, engine.choose())
-    commands._ready("local", made.chosen)
-    made.pulumi("config", "set", "--secret", "TOKEN", "anything")
-    yield made
-    tagged.end(made.stack_id, grace=1)
-    shutil.rmtree(made.runtime, ignore_errors=True)
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+    with ground(Servers, tmp_path, monkeypatch) as made:
+        made.pulumi("config", "set", "--secret", "TOKEN", "anything")
+        yield made
 
 
-def points_of(operation: str, events: list[str]) -> list[Point]:
-    """First, middle and last event of each kind. After a kill in the middle comes the opposite command."""
-    same, opposite = ("down", "up") if operation == "destroy" else ("up", "down")
-    found = []
-    for event, count in Counter(events).items():
-        for number, occurrence in sorted({count: "last", (count + 1) // 2: "middle", 1: "first"}.items()):
-            then = opposite if occurrence == "middle" else same
-            found.append(Point(operation, event, f"{occurrence} of {count}", number, then))
-    return found
-
-
-def plan(ground: Ground) -> list[Point]:
+def plan(servers: Servers) -> list[Point]:
     """Every kill point of the three operations, found by running each once, unharmed."""
     points: list[Point] = []
     for operation in ("up", "update", "destroy"):
         if operation == "update":
-            ground.edit()
-        _, events = ground.told(operation, lambda _event: False)
+            servers.edit()
+        _, events = servers.told(operation, lambda _event: False)
         points += points_of(operation, events)
     steps = {f"resourcePreEvent {step}" for step in ("create", "update", "delete")}
     return points + [
@@ -201,64 +62,32 @@ def plan(ground: Ground) -> list[Point]:
     ]
 
 
-def in_good_order(points: list[Point]) -> Iterator[Point]:
-    """Each point when what it begins with is there anyway, as long as there are such."""
-    state, left = NOTHING, list(points)
-    while left:
-        point = next((candidate for candidate in left if candidate.begins == state), left[0])
-        left.remove(point)
-        yield point
-        state = UP if point.then == "up" else NOTHING
-
-
-def killed_at(ground: Ground, point: Point, state: str) -> bool:
-    """Kill the operation at that moment, trying again when it ended before."""
-    for _ in range(TRIES):
-        if point.begins != state:
-            assert (ground.make_up() if point.begins == UP else ground.make_down()) == 0
-        if point.operation == "update":
-            ground.edit()
-        seen: Counter[str] = Counter()
-
-        def reached(event: str, seen: Counter[str] = seen, point: Point = point) -> bool:
-            seen[event] += 1
-            return event == point.event and seen[event] == point.number
-
-        killed, events = ground.told(point.operation, reached, point.victim)
-        if killed:
-            return True
-        state = NOTHING if point.operation == "destroy" else UP
-        count = Counter(events)[point.event]
-        point = point._replace(number=max(1, min(point.number, count)))
-    return False
-
-
 def test_after_a_kill_at_any_event_the_next_command_converges(
-    ground: Ground, tally: Tally, capfd: pytest.CaptureFixture[str]
+    servers: Servers, tally: Tally, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    state = NOTHING
-    for point in in_good_order(plan(ground)):
+    state, rows = NOTHING, list[Row]()
+    for point in in_good_order(plan(servers)):
         started = time.monotonic()
-        killed = killed_at(ground, point, state)
-        status = ground.make_up() if point.then == "up" else ground.make_down()
+        killed = killed_at(servers, point, state)
+        status = servers.make_up() if point.then == "up" else servers.make_down()
         wrong = f"make {point.then} ended with {status}" if status else ""
         state = UP if point.then == "up" else NOTHING
         if state == UP:
-            wrong = wrong or ground.complaint()
+            wrong = wrong or servers.complaint()
         else:
-            left = ground.leftovers()
+            left = servers.leftovers()
             tally.leftovers += left
             wrong = wrong or ", ".join(left)
-        with contextlib.suppress(AssertionError):  # they are looked at next
-            wait_until(lambda: not ground.strays())
-        tally.leftovers += (strays := ground.strays())
+        tally.leftovers += (strays := servers.settled())
         wrong = wrong or ", ".join(strays)
         seconds = time.monotonic() - started
-        row = Row(point.operation, point.event, point.occurrence, point.victim, point.then, killed, wrong, seconds)
-        tally.rows.append(row)
+        rows.append(
+            Row(point.operation, point.event, point.occurrence, point.victim, point.then, killed, wrong, seconds)
+        )
+        tally.rows.append(rows[-1])
         with capfd.disabled():
-            print(f"\n{row}", end="", flush=True)
-    kinds = {(row.operation, row.event.split()[0]) for row in tally.rows}
+            print(f"\n{rows[-1]}", end="", flush=True)
+    kinds = {(row.operation, row.event.split()[0]) for row in rows}
     assert {kind for _, kind in kinds} >= {"preludeEvent", "resourcePreEvent", "resOutputsEvent", "summaryEvent"}
-    assert [str(row) for row in tally.rows if not row.killed or row.wrong] == []
+    assert [str(row) for row in rows if not row.killed or row.wrong] == []
     assert tally.leftovers == []
