@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 
 def main() -> None:
     """Run the command line; errors people can mend are one sentence, never a traceback."""
-    from stackyard.cli.app import app
     from stackyard.cli.failures import Failure, report
+    from stackyard.cli.leased import app  # with its verbs
 
     for point in sorted(entry_points(group="stackyard.commands"), key=lambda point: point.name):
         point.load()(app)
