@@ -359,7 +359,7 @@ def test_a_file_that_never_holds_still_is_named(
 ) -> None:
     place = lab.workspace / "log"
     place.write_bytes(b"l" * 100)
-    whole, tries = copying._content, []
+    whole, tries = copying.content, []
 
     def meddling(descriptor: int, size: int, packer: Any) -> Any:
         found = whole(descriptor, size, packer)
@@ -367,7 +367,7 @@ def test_a_file_that_never_holds_still_is_named(
         spoil(place)
         return found
 
-    monkeypatch.setattr(copying, "_content", meddling)
+    monkeypatch.setattr(copying, "content", meddling)
     saved = Saver(lab.settings, pause=lambda seconds: None).save()
     assert [(each.path, each.code) for each in saved.unsaved] == [(b"log", code)]
     assert len(tries) == copying.TRIES
@@ -380,7 +380,7 @@ def test_a_file_that_never_holds_still_is_named(
 def test_a_file_that_changes_once_while_it_is_copied_is_copied_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     place = lab.workspace / "table"
     place.write_bytes(b"a" * 100)
-    whole, tries = copying._content, []
+    whole, tries = copying.content, []
 
     def meddling(descriptor: int, size: int, packer: Any) -> Any:
         found = whole(descriptor, size, packer)
@@ -390,7 +390,7 @@ def test_a_file_that_changes_once_while_it_is_copied_is_copied_again(lab: Lab, m
         tries.append(size)
         return found
 
-    monkeypatch.setattr(copying, "_content", meddling)
+    monkeypatch.setattr(copying, "content", meddling)
     assert Saver(lab.settings, pause=lambda seconds: None).save().unsaved == []
     assert (brought_back(lab) / "table").read_bytes() == b"b" * 100
 

@@ -83,7 +83,7 @@ def _once(entry: Entry, folder: int, packer: Packer) -> Copied:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return _moving(entry, "it became something else while it was read")
-        pieces, length = _content(descriptor, before.st_size, packer)
+        pieces, length = content(descriptor, before.st_size, packer)
         fields = {**_fields(entry.path, "file", before), "s": length, **_attributes_of(descriptor)}
         after = os.fstat(descriptor)
     finally:
@@ -100,8 +100,8 @@ def _moving(entry: Entry, reason: str) -> Copied:
     return Copied(None, None, b"", Unsaved(entry.path, "changing", reason))
 
 
-def _content(descriptor: int, size: int, packer: Packer) -> tuple[list[Piece], int]:
-    """At most `size` bytes, stored; and how many there were."""
+def content(descriptor: int, size: int, packer: Packer) -> tuple[list[Piece], int]:
+    """At most `size` bytes of an open file, stored; and how many there were."""
     if size <= WHOLE:
         data = _read(descriptor, size)
         return ([packer.add(data)] if data else []), len(data)

@@ -193,8 +193,14 @@ def _groups(segments: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str,
 def _extras(fetcher: Fetcher, listing: Listing, folder: Path, result: Restored) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for entry in listing.extras:
+        place = folder / entry["name"]
         try:
-            (folder / entry["name"]).write_bytes(b"".join(fetcher.one(ref) for ref in refs_of(entry)))
+            if ".." in place.parts or not place.is_relative_to(folder):
+                raise DamageError("its name leads elsewhere")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(b"".join(fetcher.one(ref) for ref in refs_of(entry)))
+            if "t" in entry:
+                os.utime(place, ns=(entry["t"], entry["t"]))
         except DamageError as error:
             result.damaged.append((f"extra {entry['name']}".encode(), str(error)))
 

@@ -25,11 +25,23 @@ class Extra(BaseModel):
     """A file to save, if it is there."""
     freeze: Path | None = None
     """A Python interpreter whose `pip freeze` to save."""
+    folder: Path | None = None
+    """A folder whose files to save, if it is there."""
+    names: tuple[str, ...] = ("*",)
+    """Which files of `folder`, by their paths in it; `*` also matches `/`."""
+    most: int = Field(default=64 << 20, ge=0)
+    """Bytes of `folder` saved together, the newest files first."""
+    keep: bool = False
+    """Whether to save on what was once in `folder` and is gone."""
+    jobs: str | None = None
+    """URL of a Ray dashboard whose jobs to save."""
+    token: Path | None = None
+    """The file with the token that `jobs` asks for."""
 
     @model_validator(mode="after")
     def _one(self) -> Extra:
-        if (self.file is None) == (self.freeze is None):
-            raise ValueError("an extra is either a `file` or a `freeze`")
+        if sum(each is not None for each in (self.file, self.freeze, self.folder, self.jobs)) != 1:
+            raise ValueError("an extra is either a `file` or a `freeze`, a `folder` or `jobs`")
         return self
 
 
