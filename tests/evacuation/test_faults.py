@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from forking import Answer, Verbs
 from leased import TAG, Lab, leased, picture
+from stackyard.evacuation.evacuating import sealed
 from stackyard.evacuation.failpoints import EVACUATING, SAVING, THAWING
 from tally import Tally
 
@@ -136,10 +137,28 @@ class Life(RuleBasedStateMachine):
             self.sure = len(self.tried) - 1
             self.holds(answer.told["receipt"], now, "a receipt")
         elif answer.code == 1:
-            assert not self.still, f"it refused and left everybody frozen: {answer.told}"
-            assert self.away or self.damaged, f"it refused without a reason: {answer.told}"
-            if not self.away:
-                self.damaged = False  # it was found: the next save stores it anew
+            self.refused(answer)
+
+    @precondition(lambda self: self.there)
+    @rule(kill=KILLS)
+    def suspend(self, kill: str | None) -> None:
+        """Everything is safe and stands still, or everybody goes on."""
+        now, was_sealed = self.trying(), sealed(self.lab.settings) is not None
+        answer = self.ask("suspend", kill=kill)
+        if answer.code == 0:
+            assert self.still
+            assert not self.away, "it suspended what a store that is away does not have"
+            self.sure = len(self.tried) - 1
+            self.holds("latest", now, "a suspension")
+            assert self.ask("receipt").code == 1, "a suspension counts as a receipt"
+        elif answer.code == 1 and not was_sealed:
+            self.refused(answer)
+
+    def refused(self, answer: Answer) -> None:
+        assert self.away or self.damaged, f"it refused without a reason: {answer.told}"
+        assert not self.still or sealed(self.lab.settings), f"it refused and left everybody frozen: {answer.told}"
+        if not self.away:
+            self.damaged = False  # it was found: the next save stores it anew
 
     @rule(kill=st.none() | st.sampled_from(THAWING))
     def thaw(self, kill: str | None) -> None:
@@ -170,7 +189,7 @@ class Life(RuleBasedStateMachine):
     @rule(which=st.floats(0, 0.999), place=st.floats(0, 0.999), bit=st.integers(0, 7))
     def bit_flips(self, which: float, place: float, bit: int) -> None:
         """In any stored copy."""
-        if packs := self.lab.packs():
+        if packs := sorted(self.lab.packs(), key=lambda path: path.stat().st_mtime_ns):
             pack = packs[int(which * len(packs))]
             content = bytearray(pack.read_bytes())
             content[int(place * len(content))] ^= 1 << bit

@@ -75,7 +75,8 @@ def evacuate(
     Raises Refused with the losses, after letting everybody go on.
     """
     store = store or opened_or_refused(settings)
-    if sealed(settings) is not None and (given := allowed(settings, store).receipt) is not None:
+    given = allowed(settings, store).receipt if sealed(settings) is not None else None
+    if given is not None and _reads_back(settings, store, given):
         return given
     freezer = Freezer(settings)
     try:
@@ -227,6 +228,16 @@ def _proven(settings: SaverSettings, store: Store, coder: Coder, saved: Saved, c
         losses = [Unsaved(path or b"", "damaged", f"its stored copy is damaged: {why}") for path, why in proof.damaged]
         raise Refused("what is in the store is not what was saved; the next save stores it anew", losses)
     return proof
+
+
+def _reads_back(settings: SaverSettings, store: Store, given: Signed[Receipt]) -> bool:
+    """Whether what a receipt was given for is still whole: a store may rot between two commands."""
+    coder = Coder.of(settings.encrypt_key)
+    proof = verify(settings, store, coder, receipts.version_of(settings, store, given.body))
+    if not proof.whole:
+        with closing(cache_of(settings, coder)) as cache:
+            distrust(cache, proof)
+    return proof.whole
 
 
 def distrust(cache: Cache, proof: Verified) -> None:
