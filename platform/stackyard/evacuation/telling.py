@@ -88,10 +88,11 @@ class Progress:
 
 
 def refusal(error: Exception) -> dict[str, Any]:
-    """Why it did not go, and what would be lost."""
+    """Why it did not go, and what would be lost; `cause` is the code of what stopped it, where something did."""
     named: list[Unsaved] = getattr(error, "losses", [])
-    code = error.code if isinstance(error, EvacuationError) else "failed"
-    return {"ok": False, "code": code, "reason": str(error), "losses": losses(named), "more": getattr(error, "more", 0)}
+    code, cause = (each.code if isinstance(each, EvacuationError) else None for each in (error, error.__cause__))
+    told = {"code": code or "failed", "cause": cause, "reason": str(error)}
+    return {"ok": False, **told, "losses": losses(named), "more": getattr(error, "more", 0)}
 
 
 def sentences(verb: str, outcome: dict[str, Any]) -> str:

@@ -183,12 +183,15 @@ class Folder:
                 found.append(Signal.model_validate(each))
         return tuple(found)
 
-    def told(self, instance: Instance | None) -> dict[str, Any]:
-        """What was told and noted of this instance: `warnings`, and `audited` events."""
+    def told(self, instance: Instance | None) -> dict[str, list[dict[str, Any]]]:
+        """The `warnings` of this instance, and entries of whichever that wait for the `audit` log."""
         kept = self._object("told.json") or {}
-        if instance is None or kept.get("instance") != instance.instance:
-            kept = {}
-        return {"warnings": list(kept.get("warnings") or ()), "audited": list(kept.get("audited") or ())}
+        mine = instance is not None and kept.get("instance") == instance.instance
+        found = {"warnings": kept.get("warnings") if mine else None, "audit": kept.get("audit")}
+        return {
+            name: [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+            for name, entries in found.items()
+        }
 
     def warnings(self, instance: Instance | None) -> tuple[Told, ...]:
         """The warnings of it."""
