@@ -146,7 +146,7 @@ def unreadable(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def growing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = copying._content
+    whole = copying.content
 
     def meddling(descriptor: int, size: int, packer: Any) -> Any:
         found = whole(descriptor, size, packer)
@@ -155,7 +155,7 @@ def growing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
                 file.write(b"+")
         return found
 
-    monkeypatch.setattr(copying, "_content", meddling)
+    monkeypatch.setattr(copying, "content", meddling)
 
 
 def damaged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
