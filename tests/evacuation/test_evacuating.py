@@ -263,3 +263,15 @@ def test_a_key_that_others_can_read_signs_nothing(filled: Lab) -> None:
     filled.settings.receipt_key.chmod(0o644)
     with pytest.raises(EvacuationError, match="open to others"):
         saving.Saver(filled.settings).save()
+
+
+def test_a_receipt_is_given_again_only_if_what_it_is_for_reads_back_once_more(filled: Lab) -> None:
+    first = evacuate(filled.settings)
+    pack = max(filled.packs(), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 4
+    pack.write_bytes(bytes(data))
+    second = evacuate(filled.settings)
+    assert second.place != first.place
+    assert filled.command("restore", second.place, str(filled.base / "back")).code == 0
+    assert picture(filled.base / "back") == picture(filled.workspace)
