@@ -17,6 +17,16 @@ class Site(pulumi.CustomResource):
         super().__init__("stackyard:index:Site", name, {"site": site}, opts)
 
 
+class Ledger(pulumi.CustomResource):
+    """What is expected of the stack while it is up, kept until a certificate says what is left of it."""
+
+    def __init__(
+        self, name: str, *, site: Mapping[str, str], ledger: pulumi.Input[Mapping[str, Any]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__("stackyard:index:Ledger", name, {"site": site, "ledger": ledger}, opts)
+
+
 class Folder(pulumi.CustomResource):
     """A folder with a `role`; with `keep` it outlives the stack."""
 
@@ -132,7 +142,8 @@ class Clock(pulumi.CustomResource):
 class LeasedCluster(pulumi.CustomResource):
     """A workspace and what runs around it; closed until an EvacuationGate opens it.
 
-    `evacuation`, `processes` and `lease` are kept beside the workspace, for those who work without the program.
+    `evacuation`, `processes`, `lease` and `ledger` are kept beside the workspace, for those who work without the
+    program.
     """
 
     instance: pulumi.Output[str]
@@ -140,7 +151,8 @@ class LeasedCluster(pulumi.CustomResource):
     def __init__(
         self, name: str, *, site: Mapping[str, str], cluster: str, store: str,
         evacuation: pulumi.Input[Mapping[str, Any]], processes: pulumi.Input[Sequence[Any]],
-        lease: pulumi.Input[Mapping[str, Any]], opts: pulumi.ResourceOptions | None = None,
+        lease: pulumi.Input[Mapping[str, Any]], ledger: pulumi.Input[Mapping[str, Any]] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:  # fmt: skip
         inputs = {
             "site": site,
@@ -149,6 +161,7 @@ class LeasedCluster(pulumi.CustomResource):
             "evacuation": evacuation,
             "processes": processes,
             "lease": lease,
+            "ledger": {} if ledger is None else ledger,
         }
         # Two clusters of one name cannot be: the old one goes first, even where `up --replace` asks no provider.
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(delete_before_replace=True))

@@ -316,7 +316,7 @@ def test_a_leased_cluster_adds_itself_and_its_gate_and_changes_nothing_that_runs
     before, spec = plan(stack()), stack(store=LENT)
     after = plan(spec, at=BEFORE)
     assert after.keys() - before.keys() == {"lease-lab", "cluster-lab", "gate-lab"}
-    assert {name for name in before if before[name] != after[name]} == {"ports", "card"}
+    assert {name for name in before if before[name] != after[name]} == {"ports", "card", "ledger"}
     assert before["ports"]["inputs"]["names"] == after["ports"]["inputs"]["names"][: len(processes.PORTS)]
     gate = after["gate-lab"]
     assert set(gate["inputs"]) == {"site", "cluster", "instance", "store"}

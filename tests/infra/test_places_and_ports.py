@@ -112,7 +112,7 @@ def test_deleting_the_site_removes_what_may_vanish_and_nothing_else(site: dict[s
         (Path(site["state"]) / folder).mkdir(parents=True)
     Path(site["runtime"]).mkdir(mode=0o700)
     SiteKind().delete({"site": site})
-    assert {path.name for path in Path(site["state"]).iterdir()} == {"logs", "keys"}
+    assert {path.name for path in Path(site["state"]).iterdir()} == {"logs", "keys", "certificates"}
     assert not Path(site["runtime"]).exists()
 
 
@@ -128,7 +128,7 @@ def test_of_a_checkout_that_was_moved_the_files_are_found_where_they_are_now(
     (tmp_path / "now" / "infra").mkdir()
     monkeypatch.chdir(tmp_path / "now" / "infra")
     SiteKind().delete({"site": site | {"state": str(then)}})
-    assert list(now.iterdir()) == []
+    assert [path.name for path in now.iterdir()] == ["certificates"]
     (then / "etc").mkdir(parents=True)
     assert Site.of({"site": site | {"state": str(then)}}).state == then
 

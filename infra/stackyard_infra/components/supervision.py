@@ -8,11 +8,11 @@ from typing import Any
 import pulumi
 
 from stackyard.spec import StackSpec
-from stackyard_infra.manifests import leases
+from stackyard_infra.manifests import leases, ledger
 from stackyard_infra.manifests.environment import environment
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import PORTS
-from stackyard_infra.resources import Keys, Ports, Process, Site, Supervisor
+from stackyard_infra.resources import Keys, Ledger, Ports, Process, Site, Supervisor
 
 
 class Supervision(pulumi.ComponentResource):
@@ -29,12 +29,18 @@ class Supervision(pulumi.ComponentResource):
         lent = spec.environment.clusters
         names, clusters = [*PORTS, *leases.ports(lent)], ["serving", "training", *leases.addresses(lent)]
         self.ports = Ports("ports", site=site, names=names, clusters=clusters, opts=on_site)
+        self.ledger = Ledger(
+            "ledger",
+            site=site,
+            ledger=self.lowered(lambda ports, addresses, _: ledger.of_stack(spec, self.places, ports, addresses)),
+            opts=on_site,
+        )
         shared = self.keys.token_path.apply(lambda path: environment(self.places, path))
         self.supervisor = Supervisor(
             "supervisor",
             site=site,
             environment=shared,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.site, self.ports]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.site, self.ports, self.ledger]),
         )
         self.register_outputs({})
 

@@ -17,6 +17,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain, changed
 from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKind
+from stackyard_infra.provider.ledgers import LedgerKind
 from stackyard_infra.provider.places import ClockKind, FileKind, FolderKind, KeysKind, SiteKind
 from stackyard_infra.provider.ports import PortsKind
 from stackyard_infra.provider.processes import ProcessKind, SupervisorKind
@@ -24,6 +25,7 @@ from stackyard_infra.provider.values import UNKNOWN, plain, unknown_in, wrapped
 
 KINDS: dict[str, Kind] = {
     "stackyard:index:Site": SiteKind(),
+    "stackyard:index:Ledger": LedgerKind(),
     "stackyard:index:Folder": FolderKind(),
     "stackyard:index:Keys": KeysKind(),
     "stackyard:index:Clock": ClockKind(),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from stackyard_infra.provider import tagged
+from stackyard_infra.provider.certificates import MODULE as CERTIFICATES
+from stackyard_infra.provider.certificates import Certificates
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
@@ -19,7 +22,10 @@ MARKER = ".made-by-stackyard"
 
 class SiteKind(Kind):
     """The stack's ground. It makes nothing, so a killed `up` leaves nothing before it is known; made first, it is
-    deleted last, and ends whatever still carries the stack's id."""
+    deleted last, ends whatever still carries the stack's id, and has certified what is left."""
+
+    def __init__(self, certificates: Sequence[str] = CERTIFICATES) -> None:
+        self._certificates = certificates
 
     def name(self, inputs: Plain) -> str:
         return "site"
@@ -36,6 +42,7 @@ class SiteKind(Kind):
         remove_folder(site.runtime)
         for folder in (site.etc, site.state / "cache"):
             remove_folder(folder)
+        Certificates(site, self._certificates).of_stack()
 
 
 class FolderKind(Kind):

@@ -14,6 +14,7 @@ from stackyard_infra.provider.daemon import SUPERVISOR, Daemon, Unreachable
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.health import complaint
 from stackyard_infra.provider.kinds import Kind, Plain, changed
+from stackyard_infra.provider.ledgers import Ledgers
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
 
 RESTARTS = frozenset({"command", "environment", "folder", "secrets", "version", "stop_timeout"})
@@ -136,6 +137,7 @@ class ProcessKind(Kind):
     def delete(self, state: Plain) -> None:
         site, name = Site.of(state), state["name"]
         family = tagged.find(site.stack_id, name)  # before its head is gone, which is what holds it together
+        Ledgers(site).notice(family)
         with contextlib.suppress(Unreachable):
             self._daemon(site).end(name)
         left = tagged.end(site.stack_id, name, known=family)

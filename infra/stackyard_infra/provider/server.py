@@ -18,8 +18,9 @@ from typing import Any
 import grpc
 from pulumi.provider.experimental.server import ProviderServicer
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
-from pulumi.runtime.proto import provider_pb2_grpc
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2_grpc
 
+from stackyard_infra.provider.announcing import Severity, listen
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.lifecycle import StackyardProvider
 
@@ -56,6 +57,18 @@ def sentence(error: BaseException) -> str:
     return f"The provider failed unexpectedly ({type(error).__name__}: {error}); please report it with {file.name}."
 
 
+def to_engine(address: str) -> Callable[[str, Severity], None]:
+    """Tells the engine at `address` sentences for the user's screen; one that is gone is not told."""
+    engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=_GRPC_CHANNEL_OPTIONS))
+    severities = {"info": engine_pb2.INFO, "warning": engine_pb2.WARNING}
+
+    def tell(sentence: str, severity: Severity) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            engine.Log(engine_pb2.LogRequest(severity=severities[severity], message=sentence), timeout=5)
+
+    return tell
+
+
 async def serve(output: int) -> None:
     """Serve until the engine ends us, or is gone itself."""
     server = grpc.aio.server(options=_GRPC_CHANNEL_OPTIONS)
@@ -63,6 +76,7 @@ async def serve(output: int) -> None:
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    listen(to_engine(sys.argv[-1]))
     os.write(output, f"{port}\n".encode())
     engine = os.getppid()
     while os.getppid() == engine:  # noqa: ASYNC110 (the kernel tells nobody's event loop that a parent died)

@@ -63,7 +63,8 @@ def _as_it_lies(state: Path) -> Path:
     Pulumi remembers the old place; the engine runs the provider in `infra/` of the checkout as it lies.
     """
     here = Path.cwd().parent.joinpath(*state.parts[-2:])
-    return here if not (state / "etc").exists() and (here / "etc").exists() else state
+    signs = ("etc", "ledger.json")
+    return here if not (state / "etc").exists() and any((here / name).exists() for name in signs) else state
 
 
 def private_folder(path: Path) -> Path:

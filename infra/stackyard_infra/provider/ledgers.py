@@ -1,0 +1,185 @@
+"""The ledgers of a stack: what is expected of it and of its leased clusters, kept on disk while they are up.
+
+    STATE/ledger.json                    of the whole stack
+    STATE/leases/CLUSTER/ledger.json     of a leased cluster
+
+Every `up` adds to them and takes nothing out: what was renamed, moved to another port or removed stays named until a
+certificate found it gone. Files in shared memory are added as they are seen to be held, since nothing says afterwards
+whose they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stackyard_infra.provider import tagged
+from stackyard_infra.provider.kinds import Kind, Plain
+from stackyard_infra.provider.private import read_plain, write_plain
+from stackyard_infra.provider.site import Site, private_folder
+
+VERSION = 1
+GROWING = ("processes", "ports", "addresses", "sockets", "folders", "shared_memory", "prefixes", "instances")
+"""Parts that only grow."""
+
+
+class Ledgers:
+    """The ledgers of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.path = site.state / "ledger.json"
+        self.certificates = site.state / "certificates"
+
+    def of_cluster(self, cluster: str) -> Path:
+        """Where a leased cluster's ledger lies while it has one."""
+        return self.site.state / "leases" / cluster / "ledger.json"
+
+    def expect(self, told: Mapping[str, Any]) -> None:
+        """Add what the program tells of the whole stack."""
+        self._add(self.path, {**told, "complete": True})
+
+    def expect_cluster(
+        self, cluster: str, instance: str, told: Mapping[str, Any], processes: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Add what the program tells of a leased cluster, and that this instance of it was made."""
+        running = list(processes)
+        scratch = [each["scratch"] for each in running if each.get("scratch")]
+        own = {"subject": "cluster", "cluster": cluster, "instance": instance, "complete": bool(told)}
+        names = [each["name"] for each in running]
+        folders = [str(self.of_cluster(cluster).parent), *scratch, *(str(self.site.of_process(name)) for name in names)]
+        found = {**told, **own, "processes": names, "folders": [*told.get("folders", []), *folders]}
+        self._add(self.of_cluster(cluster), found)
+        self._add(self.path, {"instances": [{"cluster": cluster, "instance": instance}]})
+
+    def notice(self, processes: Iterable[psutil.Process], cluster: str | None = None) -> None:
+        """Add the files in shared memory that `processes` hold now."""
+        held = [{"path": str(path), "inode": inode} for path in sorted(tagged.shared_memory(processes))
+                if (inode := _inode(path)) is not None]  # fmt: skip
+        path = self.path if cluster is None else self.of_cluster(cluster)
+        if held and path.parent.is_dir():
+            self._add(path, {"shared_memory": held})
+
+    def sweep(self, ledger: Path) -> None:
+        """Remove the files in shared memory that `ledger` names and that nobody holds any more."""
+        named = {each["path"]: each["inode"] for each in (read_plain(ledger) or {}).get("shared_memory", [])}
+        left = {path for path, inode in named.items() if _inode(Path(path)) == inode}
+        if left:
+            held = {str(path) for path in tagged.shared_memory(psutil.process_iter())}
+            for path in left - held:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+    def closing(self) -> Path:
+        """The stack's ledger, with the time at which its end was first asked for; one that nobody kept is made."""
+        known = read_plain(self.path) or {}
+        self._add(self.path, {"closed": known.get("closed") or _now()})
+        return self.path
+
+    def expect_gone(self, path: Path, known: Mapping[str, Any]) -> None:
+        """See that the copy of a cluster's ledger at `path` is whole: its end was asked for now, whoever lost what."""
+        before = read_plain(path) or {}
+        told = {name: value for name, value in known.items() if value is not None and not before.get(name)}
+        folders = [str(self.of_cluster(known["cluster"]).parent)]
+        self._add(path, {**told, "subject": "cluster", "folders": folders, "closed": _now()})
+
+    def _add(self, path: Path, told: Mapping[str, Any]) -> None:
+        private_folder(self.site.state)
+        with self._locked():
+            before = read_plain(path)
+            known = moved(before, self.site.state) if isinstance(before, dict) else self._ground(told)
+            write_plain(path, merged(known, {**told, **self._where()}))
+
+    def _ground(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known without being told."""
+        ground = {"version": VERSION, "subject": "stack", "opened": _now(), "complete": False}
+        if told.get("subject") == "cluster":
+            return ground
+        folders = (self.site.runtime, self.site.etc, self.site.state / "cache", self.site.state / "leases")
+        return ground | {"folders": [str(path) for path in folders], "sockets": [str(self.site.socket)]}
+
+    def _where(self) -> dict[str, Any]:
+        """What is true of where it lies now."""
+        return {
+            "stack": self.site.stack,
+            "stack_id": self.site.stack_id,
+            "state": str(self.site.state),
+            "runtime": str(self.site.runtime),
+            "certificates": str(self.certificates),
+            "receipt_key": str(self.site.state / "keys" / "receipt-key"),
+        }
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Resources are made and deleted side by side. The folder is the lock, so that no file is left."""
+        descriptor = os.open(self.site.state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class LedgerKind(Kind):
+    """The stack's ledger, written before anything of it starts. It outlives this resource: its end is a certificate's,
+    which is given when the site is deleted."""
+
+    def name(self, inputs: Plain) -> str:
+        return "ledger"
+
+    def create(self, inputs: Plain) -> dict[str, Any]:
+        Ledgers(Site.of(inputs)).expect(inputs["ledger"])
+        return {}
+
+    def read(self, state: Plain) -> dict[str, Any] | None:
+        return {} if Ledgers(Site.of(state)).path.exists() else None
+
+    def update(self, state: Plain, inputs: Plain) -> dict[str, Any]:
+        return self.create(inputs)
+
+
+def merged(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """`told` added to `before`: what grows keeps all that it ever held, in order; of the rest, the newest holds."""
+    result = {**before, **told}
+    for name in GROWING:
+        found: list[Any] = []
+        for each in (*before.get(name, ()), *told.get(name, ())):
+            if each not in found:
+                found.append(each)
+        result[name] = found
+    if "closed" not in told:
+        result.pop("closed", None)  # it goes on
+    result["opened"] = min(filter(None, (before.get("opened"), told.get("opened"))))
+    return result
+
+
+def moved(ledger: Mapping[str, Any], state: Path) -> dict[str, Any]:
+    """`ledger`, true for where the stack's folder lies now that its checkout was moved."""
+    old, new = str(ledger.get("state", state)), str(state)
+
+    def true(value: Any) -> Any:
+        if isinstance(value, str):
+            return new + value[len(old) :] if value == old or value.startswith(f"{old}/") else value
+        if isinstance(value, dict):
+            return {name: true(inner) for name, inner in value.items()}
+        return [true(inner) for inner in value] if isinstance(value, list) else value
+
+    return true(dict(ledger)) if old != new else dict(ledger)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
