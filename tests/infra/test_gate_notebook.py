@@ -99,7 +99,7 @@ def opened(site: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest)
         "site": site,
         "cluster": "lab",
         "store": str(store),
-        "evacuation": leases.evacuation(lent, places),
+        "evacuation": leases.evacuation("lab", lent, places, ports, addresses),
         "processes": processes,
         "lease": {"cluster": "lab", "every": 3600.0, "owner": "ada"},
     }

@@ -47,7 +47,7 @@ def test_a_leased_ray_works_behind_its_own_token_and_goes_without_a_trace(site: 
         "site": site,
         "cluster": "lab",
         "store": str(store),
-        "evacuation": leases.evacuation(clusters["lab"], places),
+        "evacuation": leases.evacuation("lab", clusters["lab"], places, chosen["ports"], chosen["addresses"]),
         "processes": leases.processes("lab", clusters["lab"], places, chosen["ports"], chosen["addresses"], saver="1"),
         "lease": leases.lease("lab", clusters["lab"], chosen["ports"], chosen["addresses"]),
     }

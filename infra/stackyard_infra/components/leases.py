@@ -28,7 +28,9 @@ class Lease(pulumi.ComponentResource):
             site=places.site,
             cluster=name,
             store=str(places.store),
-            evacuation=leases.evacuation(wanted, places),
+            evacuation=supervision.lowered(
+                lambda ports, addresses, _: leases.evacuation(name, wanted, places, ports, addresses)
+            ),
             processes=supervision.lowered(
                 lambda ports, addresses, _: leases.processes(
                     name, wanted, places, ports, addresses, saver=code.digest("evacuation")

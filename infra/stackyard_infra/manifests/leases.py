@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stackyard.spec.leases import LeasedClusterSpec
-from stackyard_infra.manifests import notebooks
+from stackyard_infra.manifests import extras, notebooks
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import RAY_PORTS, START, Numbers, Plain
 
@@ -45,9 +45,11 @@ def folder(places: Places, name: str) -> Path:
     return places.state / "leases" / name
 
 
-def evacuation(cluster: LeasedClusterSpec, places: Places) -> Plain:
+def evacuation(
+    name: str, cluster: LeasedClusterSpec, places: Places, numbers: Numbers, addresses: Mapping[str, str]
+) -> Plain:
     """What the saver is told; where and who the workspace is, the provider adds, which knows."""
-    save = cluster.save
+    save, here = cluster.save, folder(places, name)
     return {
         "store": str(places.store),
         "every": save.every,
@@ -55,7 +57,13 @@ def evacuation(cluster: LeasedClusterSpec, places: Places) -> Plain:
         "exclude": list(save.exclude),
         "largest": save.largest,
         "encrypt_key": str(places.state / "keys" / "workspace-key") if save.encrypt else None,
-        "extras": {"environment": {"freeze": places.python}},
+        "extras": extras.wanted(
+            python=places.python,
+            dashboard=_dashboard(name, numbers, addresses),
+            token=here / "ray-token",
+            session=_scratch(name, places),
+            notebook=here / notebooks.KEPT if cluster.notebook else None,
+        ),
     }
 
 
@@ -69,7 +77,7 @@ def lease(name: str, cluster: LeasedClusterSpec, numbers: Numbers, addresses: Ma
         "every": cluster.save.every,
         **cluster.model_dump(mode="json", include=told),
         "ray_address": _address(name, numbers, addresses),
-        "dashboard": f"http://{addresses[f'lease-{name}']}:{numbers[_port(name, 'head', 'dashboard')]}",
+        "dashboard": _dashboard(name, numbers, addresses),
         "notebook": None if port is None else f"http://{port}",
     }
 
@@ -217,6 +225,10 @@ def _options(options: Mapping[str, Any]) -> list[str]:
 
 def _address(name: str, numbers: Numbers, addresses: Mapping[str, str]) -> str:
     return f"{addresses[f'lease-{name}']}:{numbers[_port(name, 'head', 'gcs')]}"
+
+
+def _dashboard(name: str, numbers: Numbers, addresses: Mapping[str, str]) -> str:
+    return f"http://{addresses[f'lease-{name}']}:{numbers[_port(name, 'head', 'dashboard')]}"
 
 
 def _scratch(name: str, places: Places, kind: str = "l") -> Path:
