@@ -39,6 +39,13 @@ class Certificates:
         self.ledgers = Ledgers(site)
         self.folder = self.ledgers.certificates
 
+    def expect(
+        self, cluster: str, instance: str, told: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Note what a leased cluster is expected to have; what was set aside of its end is void, since it lives on."""
+        self.ledgers.expect_cluster(cluster, instance, told, processes)
+        remove_folder(self.folder / "pending" / f"cluster-{cluster}-{instance}")
+
     def set_aside(self, cluster: str, instance: str, store: str | None) -> Path | None:
         """Copy what a certificate of `cluster` needs to where its deletion does not reach; returns its ledger.
 
@@ -58,8 +65,10 @@ class Certificates:
         self._copy(beside, pending, {"cluster": cluster, "instance": instance or "unknown", "store": store})
         return pending / "ledger.json"
 
-    def refuse_unsafe(self, ledger: Path) -> None:
+    def refuse_unsafe(self, ledger: Path | None) -> None:
         """Raises Refusal, while the workspace is still there, when the store does not hold what it promised."""
+        if ledger is None:
+            return
         code, told = self._ask("before", ledger)
         if code != 0:
             name = (read_plain(ledger) or {}).get("cluster")
@@ -80,10 +89,6 @@ class Certificates:
         ledger = self.ledgers.closing()
         self.ledgers.sweep(ledger)
         self._certify(ledger)
-
-    def reopened(self, cluster: str, instance: str) -> None:
-        """Forget what was set aside of a cluster that lives on after all."""
-        remove_folder(self.folder / "pending" / f"cluster-{cluster}-{instance}")
 
     def _certify(self, ledger: Path) -> None:
         known = read_plain(ledger) or {}
@@ -136,8 +141,16 @@ class Certificates:
         for name in COPIED:
             if (beside / name).exists():
                 shutil.copy2(beside / name, scratch / name)
+        write_plain(scratch / "before.json", {"empty": _empty(beside / "workspace")})
         if (beside / "saver" / "discards").is_dir():
             shutil.copytree(beside / "saver" / "discards", scratch / "discards")
         self.ledgers.expect_gone(scratch / "ledger.json", known)
         remove_folder(pending)
         scratch.rename(pending)
+
+
+def _empty(folder: Path) -> bool:
+    try:
+        return not os.listdir(folder)
+    except OSError:
+        return not folder.exists()
