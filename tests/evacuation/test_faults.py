@@ -175,10 +175,12 @@ class Life(RuleBasedStateMachine):
         assert not self.still
         assert self.ask("receipt").code == 1, "a receipt of an earlier generation counts"
 
-    @precondition(lambda self: not self.away and self.lab.store.exists())
+    @precondition(lambda self: not self.away)
     @rule()
     def store_goes(self) -> None:
-        self.lab.store.rename(self.base / "unmounted")
+        """One that was saved to; before that nobody knows whether an absent folder was ever there."""
+        if (self.lab.settings.state / "cache.db").exists() and self.lab.store.exists():
+            self.lab.store.rename(self.base / "unmounted")
 
     @precondition(lambda self: self.away)
     @rule()
@@ -196,6 +198,7 @@ class Life(RuleBasedStateMachine):
             pack.write_bytes(bytes(content))
             self.damaged = True
 
+    @precondition(lambda self: not self.away)
     @rule()
     def memory_is_lost(self) -> None:
         """The saver's own, but not who stands still."""
