@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """The life-cycle suite takes long: it runs where it is named (`make test-lifecycle`), never by the way."""
     named = any("lifecycle" in argument for argument in config.args)
     return True if collection_path.name == "lifecycle" and not named else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where leased clusters take their places under a ceiling: a real one's count is none of the tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state-home")))
+        yield
 
 
 @pytest.hookimpl(trylast=True)

@@ -16,6 +16,13 @@ from stackyard_infra.provider.site import Site, remove_folder
 ProcessInputs = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Places under a ceiling: of each test its own, since a test ends its clusters without giving them back."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+    return tmp_path / "state-home"
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[dict[str, str]]:
     stack_id = secrets.token_hex(4)

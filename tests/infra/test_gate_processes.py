@@ -26,7 +26,10 @@ from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
 
 pytestmark = pytest.mark.slow
-FAKE = [sys.executable, str(Path(__file__).parents[1] / "support/fake_evacuation.py")]
+FAKE, CERTIFY = (
+    [sys.executable, str(Path(__file__).parents[1] / "support" / f"fake_{what}.py")]
+    for what in ("evacuation", "certificates")
+)
 WRITER = "import time\nwhile True:\n  open('log.txt', 'a').write('work\\n')\n  time.sleep(0.01)"
 
 
@@ -36,7 +39,8 @@ class Yard:
     def __init__(self, site: dict[str, str], store: Path) -> None:
         self.site, self.store = site, store
         self.here = Workspace(Site.of({"site": site}), "lab")
-        self.clusters, self.gates = LeasedClusterKind(evacuation=FAKE), EvacuationGateKind(evacuation=FAKE)
+        self.clusters = LeasedClusterKind(evacuation=FAKE, certificates=CERTIFY)
+        self.gates = EvacuationGateKind(evacuation=FAKE)
         self.inputs = {
             "site": site,
             "cluster": "lab",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stackyard.spec.leases import LeasedClusterSpec
+from stackyard.spec.models import EnvironmentSpec
 from stackyard_infra.manifests import leases
 from stackyard_infra.manifests.environment import environment
 from stackyard_infra.manifests.places import Places
@@ -37,6 +38,7 @@ print(json.dumps({"tag": ray.get(work.remote(), timeout=120), "cpus": ray.cluste
 
 def test_a_leased_ray_works_behind_its_own_token_and_goes_without_a_trace(site: dict[str, str], tmp_path: Path):
     clusters = {"lab": LeasedClusterSpec(owner="ada", workers=1)}
+    lending = EnvironmentSpec(project="toy", target="local", clusters=clusters)
     store = tmp_path / "store"
     store.mkdir()
     places = Places("test", site["stack_id"], tmp_path, Path(site["state"]), Path(site["runtime"]), store)
@@ -49,7 +51,7 @@ def test_a_leased_ray_works_behind_its_own_token_and_goes_without_a_trace(site: 
         "store": str(store),
         "evacuation": leases.evacuation("lab", clusters["lab"], places, chosen["ports"], chosen["addresses"]),
         "processes": leases.processes("lab", clusters["lab"], places, chosen["ports"], chosen["addresses"], saver="1"),
-        "lease": leases.lease("lab", clusters["lab"], chosen["ports"], chosen["addresses"]),
+        "lease": leases.lease("lab", lending, chosen["ports"], chosen["addresses"]),
     }
     instance = LeasedClusterKind().create(inputs)["instance"]
     gate = {"site": site, "cluster": "lab", "instance": instance, "store": str(store)}

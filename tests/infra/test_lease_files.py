@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stackyard.spec.leases import LeasedClusterSpec
+from stackyard.spec.models import EnvironmentSpec
 from stackyard_infra.manifests import leases
 from stackyard_infra.provider.backends import backend_url
 from stackyard_infra.provider.site import Site
@@ -20,11 +21,14 @@ ADDRESSES = {"lease-lab": "127.0.0.9"}
 
 def _lease(**fields: Any) -> dict[str, Any]:
     lent = {"lab": LeasedClusterSpec(owner="ada", **fields)}
+    environment = EnvironmentSpec(project="toy", target="local", clusters=lent)
     numbers = {name: 20_000 + n for n, name in enumerate(leases.ports(lent))}
-    return leases.lease("lab", lent["lab"], numbers, ADDRESSES)
+    return leases.lease("lab", environment, numbers, ADDRESSES, "clock")
 
 
-def test_a_lease_says_who_where_until_when_and_how_it_is_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lease_says_who_where_until_when_and_how_it_is_suspended(
+    tmp_path: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://states")
     state = tmp_path / "checkout/.stackyard/lab"
     here = Workspace(Site("lab", "0123abcd", state, Path("/tmp/sy-0-0123abcd")), "lab")
@@ -42,6 +46,7 @@ def test_a_lease_says_who_where_until_when_and_how_it_is_suspended(tmp_path: Pat
         "ray_token": str(here.folder / "ray-token"),
         "notebook_token": str(here.folder / "notebook-token"),
         "tag": "STACKYARD_CLUSTER=0123abcd/lab",
+        "places": str(state_home / "stackyard/leases"),
         "suspend": [*act, "suspend", str(here.folder)],
         "resume": [*act, "resume", str(here.folder)],
     }
@@ -54,7 +59,19 @@ def test_what_the_program_says_of_a_lease_is_plain_and_complete():
     assert (told["ray_address"], told["dashboard"]) == ("127.0.0.9:20000", "http://127.0.0.9:20001")
     assert told["notebook"].startswith("http://127.0.0.1:")
     assert json.loads(json.dumps(told)) == told
+    assert told["ceiling"] == {"clusters": 8, "cpus": None, "gpus": None}
+    assert told["clock"] == "clock"
     assert _lease()["notebook"] is None
+
+
+def test_where_a_place_is_kept_does_not_change_with_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here = Workspace(Site("lab", "0123abcd", tmp_path / "checkout/.stackyard/lab", Path("/tmp/sy-0-0123abcd")), "lab")
+    here.adopt()
+    here.describe({"store": "store"}, [], _lease())
+    first = here.lease()["places"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    here.describe({"store": "store"}, [], _lease())
+    assert here.lease()["places"] == first
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from pathlib import Path
 from stackyard_infra.provider import lifecycle, server
 from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKind
 
-STEPS, FAKE = Path({steps!r}), {fake!r}
+STEPS, FAKE, CERTIFY = Path({steps!r}), {fake!r}, {certify!r}
 
 
 def logged(kind, word):
@@ -64,8 +64,10 @@ def logged(kind, word):
     return kind
 
 
-command = [sys.executable, FAKE]
-lifecycle.KINDS["stackyard:index:LeasedCluster"] = logged(LeasedClusterKind(evacuation=command), "cluster")
+command, certify = [sys.executable, FAKE], [sys.executable, CERTIFY]
+lifecycle.KINDS["stackyard:index:LeasedCluster"] = logged(
+    LeasedClusterKind(evacuation=command, certificates=certify), "cluster"
+)
 lifecycle.KINDS["stackyard:index:EvacuationGate"] = logged(EvacuationGateKind(evacuation=command), "gate")
 server.main()
 """
@@ -89,7 +91,8 @@ class Leasehold(Stack):
         (folder / "Pulumi.yaml").write_text(manifest.replace("infra/stackyard_infra/provider", "plugin"))
         self.steps_file, provider = folder / "steps.txt", folder / "plugin/provider.py"
         fake = str(ROOT / "tests/support/fake_evacuation.py")
-        provider.write_text(PROVIDER.format(steps=str(self.steps_file), fake=fake))
+        certify = str(ROOT / "tests/support/fake_certificates.py")
+        provider.write_text(PROVIDER.format(steps=str(self.steps_file), fake=fake, certify=certify))
         launcher = folder / "plugin/pulumi-resource-stackyard"
         launcher.write_text(LAUNCHER.format(python=sys.executable, provider=provider))
         launcher.chmod(0o700)

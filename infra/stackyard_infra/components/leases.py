@@ -9,6 +9,7 @@ from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision
 from stackyard_infra.manifests import leases
+from stackyard_infra.manifests.processes import clock
 from stackyard_infra.resources import EvacuationGate, LeasedCluster
 
 
@@ -36,7 +37,9 @@ class Lease(pulumi.ComponentResource):
                     name, wanted, places, ports, addresses, saver=code.digest("evacuation")
                 )
             ),
-            lease=supervision.lowered(lambda ports, addresses, _: leases.lease(name, wanted, ports, addresses)),
+            lease=supervision.lowered(
+                lambda ports, addresses, _: leases.lease(name, spec.environment, ports, addresses, clock(spec, places))
+            ),
             opts=inside,
         )
         self.gate = EvacuationGate(

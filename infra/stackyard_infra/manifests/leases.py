@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stackyard.spec.leases import LeasedClusterSpec
+from stackyard.spec.models import EnvironmentSpec
 from stackyard_infra.manifests import extras, notebooks
 from stackyard_infra.manifests.places import Places
 from stackyard_infra.manifests.processes import RAY_PORTS, START, Numbers, Plain
@@ -67,15 +68,20 @@ def evacuation(
     }
 
 
-def lease(name: str, cluster: LeasedClusterSpec, numbers: Numbers, addresses: Mapping[str, str]) -> Plain:
+def lease(
+    name: str, environment: EnvironmentSpec, numbers: Numbers, addresses: Mapping[str, str], clock: str | None = None
+) -> Plain:
     """What the calendar and whoever ends clusters need to know; where it lies and how it is suspended, the provider
-    adds, which knows."""
+    adds, which knows. `clock` is the file of a virtual one."""
+    cluster = environment.clusters[name]
     told = {"workers", "cpus", "gpus", "lease", "owner", "tell", "budget", "rehearsal"}
     port = f"127.0.0.1:{numbers[_port(name, 'notebook', 'http')]}" if cluster.notebook else None
     return {
         "cluster": name,
         "every": cluster.save.every,
         **cluster.model_dump(mode="json", include=told),
+        "ceiling": environment.ceiling.model_dump(mode="json"),
+        "clock": clock,
         "ray_address": _address(name, numbers, addresses),
         "dashboard": _dashboard(name, numbers, addresses),
         "notebook": None if port is None else f"http://{port}",

@@ -4,6 +4,7 @@ The gate takes the cluster's instance as a property and answers "replace" to any
 whenever the cluster is deleted or replaced. Its Delete saves, verifies and seals, or refuses. The cluster's own Delete
 believes nobody: it asks again for a receipt or a discard of this instance and generation, and a receipt holds only if
 nothing was written since. A cluster without a gate is never open, so an `up` killed between the two loses nothing.
+A cluster that was suspended is sound as it is: it keeps its gate, and neither starts it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from stackyard_infra.provider.certificates import MODULE as CERTIFICATES
+from stackyard_infra.provider.certificates import Certificates
 from stackyard_infra.provider.daemon import Daemon
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.evacuation import MODULE, Evacuation
 from stackyard_infra.provider.kinds import Kind, Plain
 from stackyard_infra.provider.site import Site
+from stackyard_infra.provider.standing import MODULE as LEASING
+from stackyard_infra.provider.standing import refuse_over
 from stackyard_infra.provider.values import UNKNOWN
 from stackyard_infra.provider.workspaces import Workspace
 
@@ -23,8 +28,15 @@ from stackyard_infra.provider.workspaces import Workspace
 class _OfWorkspace(Kind):
     """What both kinds stand on."""
 
-    def __init__(self, daemon: Callable[[Site], Daemon] = Daemon, evacuation: Sequence[str] = MODULE) -> None:
-        self._daemon, self._command = daemon, evacuation
+    def __init__(
+        self,
+        daemon: Callable[[Site], Daemon] = Daemon,
+        evacuation: Sequence[str] = MODULE,
+        leasing: Sequence[str] = LEASING,
+        certificates: Sequence[str] = CERTIFICATES,
+    ) -> None:
+        self._daemon, self._command, self._leasing = daemon, evacuation, leasing
+        self._certify = certificates
 
     def _workspace(self, properties: Plain) -> Workspace:
         return Workspace(Site.of(properties), properties["cluster"], self._daemon)
@@ -52,7 +64,8 @@ class LeasedClusterKind(_OfWorkspace):
         if record is None:
             # Work whose instance nobody knows is unsaved, not absent.
             return None if here.empty() else {"instance": "", "healthy": False}
-        return {"instance": record.instance, "healthy": here.sealed() or here.sound()}
+        rests = here.sealed() or here.suspended() is not None
+        return {"instance": record.instance, "healthy": rests or here.sound()}
 
     def drift(self, state: Plain) -> set[str]:
         return {name for name in self.outputs if not state.get(name)}
@@ -65,19 +78,30 @@ class LeasedClusterKind(_OfWorkspace):
 
     def delete(self, state: Plain) -> None:
         here = self._workspace(state)
+        certificates = Certificates(here.site, self._certify)
         if not here.empty():
             self._may_be_taken(here, state)
+        ledger = certificates.set_aside(here.cluster, state.get("instance", ""), state.get("store"))
+        if not here.empty():
+            certificates.refuse_unsafe(ledger)
         here.seal()
         here.remove()
+        certificates.of_cluster(ledger)
 
     def _make(self, inputs: Plain) -> dict[str, Any]:
         here = self._workspace(inputs)
         record = here.adopt()
-        here.describe(inputs["evacuation"], inputs["processes"], inputs["lease"])
-        if not here.sealed():
-            if not here.sound():
-                self._evacuation(here, inputs).ask("thaw")
-            here.start()
+        with here.held():
+            runs = not here.sealed() and here.suspended() is None
+            if runs:
+                here.admit(inputs["lease"], growing=True)  # what it no longer has, ends later
+            here.describe(inputs["evacuation"], inputs["processes"], inputs["lease"])
+            certificates = Certificates(here.site, self._certify)
+            certificates.expect(here.cluster, record.instance, inputs.get("ledger") or {}, inputs["processes"])
+            if runs:
+                if not here.sound():
+                    self._evacuation(here, inputs).ask("thaw")
+                here.start()
         return {"instance": record.instance, "healthy": True}
 
     def _may_be_taken(self, here: Workspace, state: Plain) -> None:
@@ -106,13 +130,16 @@ class EvacuationGateKind(_OfWorkspace):
         record = here.record()
         if record is None or record.instance != inputs["instance"]:
             return {}  # `--target` brought another instance meanwhile: this gate guards the name, and opens nothing
-        here.unseal()
-        try:
-            self._evacuation(here, inputs).ask("thaw")
-            here.start()
-        except Refusal:
-            here.seal()
-            raise
+        refuse_over(here.site.stack, here.folder, self._leasing)
+        with here.held():
+            here.admit()  # before the generation grows: what is refused here leaves an earlier receipt as it was
+            here.unseal()
+            try:
+                self._evacuation(here, inputs).ask("thaw")
+                here.start()
+            except Refusal:
+                here.seal()
+                raise
         return {}
 
     def read(self, state: Plain) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ the stack in whose runtime folder it holds files. Never found: the caller itself
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +71,28 @@ def tags_of(pid: int) -> dict[str, str]:
     pairs = (entry.decode(errors="replace").partition("=") for entry in entries)
     found = {name: value for name, _, value in pairs if name in (STACK_TAG, PROCESS_TAG)}
     return found if STACK_TAG in found else {}
+
+
+def carrying(entry: str) -> list[psutil.Process]:
+    """All live processes with `NAME=value` in their environment, but the caller and its ancestors."""
+    own = psutil.Process()
+    protected = {own.pid, *(parent.pid for parent in own.parents())}
+    wanted, found = entry.encode(), []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            carried = wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            if carried and process.pid not in protected and _lives(process):
+                found.append(process)
+    return found
+
+
+def started(pid: int) -> int | None:
+    """When a live process started, in ticks since boot: with its pid, an identity. None where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def listening(processes: Iterable[psutil.Process]) -> set[int]:

@@ -4,10 +4,13 @@
                         /instance.json    which instance lives here, its generation, whether it is sealed
                         /evacuation.json  what the evacuation needs to know; made again before each use
                         /processes.json   what runs while it is open
-                        /lease.json       when it ends, who owns it, how often it is saved
+                        /lease.json       when it ends, who owns it, how often it is saved, how it is suspended
+                        /usage.jsonl      when it ran, and how big
+                        /suspended.json   why nothing of it runs, while it is suspended; whoever suspends writes it
 
 Sealed means: nothing of it runs, and what runs is started by opening it, which makes a new generation. So a receipt,
-which names instance and generation, is worthless the moment that anybody may write again.
+which names instance and generation, is worthless the moment that anybody may write again. Suspended means: nothing of
+it runs either, but the generation goes on; anybody may suspend, and what was suspended is resumed as it was.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import contextlib
 import datetime as dt
 import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,19 +26,19 @@ from typing import Any
 
 import psutil
 
-from stackyard_infra.provider import tagged
-from stackyard_infra.provider.backends import backend_url
-from stackyard_infra.provider.daemon import Daemon, Unreachable
+from stackyard_infra.provider import notes
+from stackyard_infra.provider.ceilings import Ceiling, Size, places_folder
+from stackyard_infra.provider.daemon import Daemon
 from stackyard_infra.provider.errors import Refusal
-from stackyard_infra.provider.private import public_half, random_file, read_plain, write_plain
-from stackyard_infra.provider.processes import ProcessKind
+from stackyard_infra.provider.groups import ProcessGroup
+from stackyard_infra.provider.holding import Hold
+from stackyard_infra.provider.ledgers import Ledgers
+from stackyard_infra.provider.private import read_plain, write_plain
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
+from stackyard_infra.provider.usage import Usage
 
 CLUSTER_TAG = "STACKYARD_CLUSTER"
 """In the environment of every process that may write in a workspace; its value is `<stack id>/<cluster>`."""
-
-SETTINGS = {"exclude": [], "include": [], "largest": None, "encrypt_key": None}
-"""What holds when a settings file was lost."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,20 @@ class Workspace:
         self.folder = site.state / "leases" / cluster
         self.path = self.folder / "workspace"
         self.settings = self.folder / "evacuation.json"
-        self._daemon, self._processes = daemon, ProcessKind(daemon)
+        self.tag = f"{CLUSTER_TAG}={site.stack_id}/{cluster}"
+        self._daemon = daemon
+        self.held = Hold(self.folder)
+        """One hand at a time starts, ends or removes: without this, what is being suspended could be started."""
+
+    @classmethod
+    def at(cls, folder: Path) -> Workspace:
+        """The cluster that lies in `folder`, wherever it was moved. Raises Refusal for a folder that is none."""
+        told = (read_plain(folder / "lease.json") or {}) | (read_plain(folder / "evacuation.json") or {})
+        stack_id, state = told.get("stack_id"), folder.resolve().parents[1]
+        if not isinstance(stack_id, str):
+            raise Refusal(f"{folder} holds no leased cluster: neither lease.json nor evacuation.json says whose it is.")
+        site = Site(state.name, stack_id, state, Path(f"/tmp/sy-{os.getuid()}-{stack_id}"))
+        return cls(site, folder.name)
 
     def record(self) -> Record | None:
         """Who lives here, or None when that is not known."""
@@ -72,6 +87,16 @@ class Workspace:
             return record is not None
         same = (record.instance, record.generation)
         return isinstance(noted, dict) and (noted.get("instance"), noted.get("generation")) == same
+
+    def suspended(self) -> dict[str, Any] | None:
+        """Who suspended it and why, or None. What was said of an earlier opening says nothing of this one."""
+        file, record = self.folder / "suspended.json", self.record()
+        if record is None or not file.exists():
+            return None
+        found = read_plain(file)
+        if not isinstance(found, dict) or not isinstance(found.get("generation"), int):
+            return {"reason": "asked", "because": f"{file} cannot be read"}  # so that only a person undoes it
+        return found if found.get("instance") == record.instance and found["generation"] >= record.generation else None
 
     def empty(self) -> bool:
         """Whether there is nothing that could be lost."""
@@ -99,9 +124,10 @@ class Workspace:
         """Keep what the evacuation, the gate and the calendar need when no program tells them."""
         gone = {each["name"] for each in self._known()} - {each["name"] for each in processes}
         for name in sorted(gone):
-            self._end(name)
+            self._group().end_one(name)
         write_plain(self.folder / "processes.json", processes)
-        write_plain(self.folder / "lease.json", {**lease, **self._placed()})
+        before = self.lease()
+        write_plain(self.folder / "lease.json", notes.lease(self.site, self.folder, self.tag, lease, before))
         self.prepare(told=evacuation)
 
     def prepare(self, store: str | None = None, told: Mapping[str, Any] | None = None) -> Path:
@@ -112,23 +138,8 @@ class Workspace:
         before = read_plain(self.settings) or {}
         known = before if told is None else {**told, "trusted_keys": before.get("trusted_keys", [])}
         record = self.record() or self.adopt()
-        key = self.site.state / "keys" / "receipt-key"
-        public = public_half(key)
-        settings: dict[str, Any] = SETTINGS | ({"store": store} if store else {}) | known
-        settings |= {
-            "stack": self.site.stack,
-            "stack_id": self.site.stack_id,
-            "cluster": self.cluster,
-            "instance": record.instance,
-            "generation": record.generation,
-            "workspace": str(self.path),
-            "state": str(private_folder(self.folder / "saver")),
-            "receipt_key": str(key),
-            "trusted_keys": sorted({public, *known.get("trusted_keys", [])}),
-            "processes_tag": f"{CLUSTER_TAG}={self.site.stack_id}/{self.cluster}",
-        }
-        if settings["encrypt_key"]:
-            settings["encrypt_key"] = str(random_file(self.site.state / "keys" / "workspace-key"))
+        known = ({"store": store} if store else {}) | known
+        settings = notes.evacuation(self.site, self.folder, self.tag, known, record.instance, record.generation)
         if settings != before:
             write_plain(self.settings, settings)
         return self.settings
@@ -136,8 +147,9 @@ class Workspace:
     def unseal(self) -> Record:
         """Say that work may begin: before anything starts, so that no receipt of before holds any more."""
         record = self.record() or self.adopt()
-        first = record.opened or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        first = record.opened or self.now().isoformat(timespec="seconds")
         opened = self._write(replace(record, generation=record.generation + 1, sealed=False, opened=first))
+        (self.folder / "suspended.json").unlink(missing_ok=True)  # it said something of an earlier generation
         self.prepare()
         return opened
 
@@ -145,69 +157,77 @@ class Workspace:
         """When it ends and whose it is, as the program last said."""
         return read_plain(self.folder / "lease.json") or {}
 
-    def seal(self) -> None:
-        """End every process at once (nothing may write any more, not even while it ends), and say so."""
-        for name in [each["name"] for each in reversed(self._known())]:
-            self._end(name)
-        left = [f"{p.pid} {p.name()}" for p in self.writers()]
-        if left:
-            raise Refusal(f"Processes of cluster {self.cluster} do not end, even when killed: {'; '.join(left)}.")
-        record = self.record()
-        if record is not None:
-            self._write(replace(record, sealed=True))
+    def now(self) -> dt.datetime:
+        """The stack's time (UTC)."""
+        clock = self.lease().get("clock")
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if clock:
+                return dt.datetime.fromisoformat(Path(clock).read_text().strip())
+        return dt.datetime.now(dt.UTC)
+
+    def admit(self, lease: Mapping[str, Any] | None = None, *, growing: bool = False) -> None:
+        """Take the place under the ceiling that the cluster needs, before anything of it starts.
+
+        `lease` is what the program asks for now; `growing`: what is larger still runs. Raises Refusal.
+        """
+        told = self.lease() if lease is None else lease
+        self._ceiling(told).admit(self._place(), self.folder, self.tag, Size.of(told), keep=growing)
 
     def start(self) -> None:
         """Run what the cluster consists of; what runs already as it should is left alone. Raises Refusal."""
-        for inputs in self._known():
-            if inputs.get("scratch"):  # sockets of Ray, which take a folder of ours
-                private_folder(Path(inputs["scratch"]))
-            self._processes.create(self._whole(inputs))
+        with self.held():
+            record = self.record()
+            if record is None or self.suspended() is not None:
+                return
+            self.admit()
+            lease = self.lease()
+            size = {name: lease.get(name, 0) for name in ("workers", "cpus", "gpus")}
+            price = (lease.get("budget") or {}).get("hourly_price", 0.0)
+            figures = {"generation": record.generation, **size, "hourly_price": price}
+            group = self._group()
+            Usage(self.folder).opened(figures, self.now(), runs=bool(group.living()))
+            group.start()
+
+    def end(self) -> None:
+        """End every process at once (nothing may write any more, not even while it ends)."""
+        with self.held():
+            group, ledgers = self._group(), Ledgers(self.site)
+            living = group.living()
+            ledgers.notice(living, self.cluster)
+            group.end()
+            ledgers.sweep(ledgers.of_cluster(self.cluster))
+            Usage(self.folder).closed(self.now(), ran=bool(living))
+            self._ceiling(self.lease()).give_back(self._place())
+
+    def seal(self) -> None:
+        """End every process, and say that nothing runs until it is opened."""
+        with self.held():
+            self.end()
+            record = self.record()
+            if record is not None:
+                self._write(replace(record, sealed=True))
+
+    def supervised(self) -> bool:
+        """Whether there is a supervisor to start anything."""
+        return self._group().supervised()
 
     def sound(self) -> bool:
         """Whether everything runs that should, none of it stopped by a freeze that nobody thawed."""
-        if not self.path.is_dir():
-            return False
-        for inputs in self._known():
-            seen = self._processes.read(self._whole(inputs))
-            if seen is None or "files" in seen or not seen["healthy"]:
-                return False
-        return not any(_stopped(process) for process in self.writers())
+        return self.path.is_dir() and self._group().sound()
 
     def writers(self) -> list[psutil.Process]:
         """Live processes of this cluster's, whatever became of their parents."""
-        found = {}
-        for inputs in self._known():
-            found |= {process.pid: process for process in tagged.find(self.site.stack_id, inputs["name"])}
-        return [process for process in found.values() if process.is_running()]
+        return self._group().living()
 
     def remove(self) -> None:
         """Take everything away. The workspace leaves its place in one step: a half removed one is never adopted."""
         if self.path.exists():
             self.path.rename(self.folder / f".removed-{secrets.token_hex(4)}")
         self._clear()
-        for inputs in self._known():
-            if inputs.get("scratch"):
-                remove_folder(Path(inputs["scratch"]))
+        self._group().clear()
         remove_folder(self.folder)
         with contextlib.suppress(OSError):  # others live there, too
             self.folder.parent.rmdir()
-
-    def _placed(self) -> dict[str, Any]:
-        """What of a lease only the place knows where it is kept, and whoever keeps its state."""
-        act = [sys.executable, "-P", "-m", "stackyard_infra.suspending"]
-        checkout = self.site.state.parents[1]
-        return {
-            "stack": self.site.stack,
-            "stack_id": self.site.stack_id,
-            "backend": backend_url(checkout),
-            "checkout": str(checkout),
-            "runtime": str(self.site.runtime),
-            "ray_token": str(self.folder / "ray-token"),
-            "notebook_token": str(self.folder / "notebook-token"),
-            "tag": f"{CLUSTER_TAG}={self.site.stack_id}/{self.cluster}",
-            "suspend": [*act, "suspend", str(self.folder)],
-            "resume": [*act, "resume", str(self.folder)],
-        }
 
     def _clear(self) -> None:
         for removed in self.folder.glob(".removed-*"):
@@ -217,30 +237,18 @@ class Workspace:
                         os.chmod(each, 0o700)
             remove_folder(removed)
 
-    def _end(self, name: str) -> None:
-        with contextlib.suppress(Unreachable):
-            self._daemon(self.site).kill(name, lambda: tagged.end(self.site.stack_id, name, grace=0))
-        left = tagged.end(self.site.stack_id, name, grace=0)
-        if left:
-            raise Refusal(f"{name} does not end, even when killed: {'; '.join(left)}.")
-        remove_folder(self.site.of_process(name))
+    def _group(self) -> ProcessGroup:
+        return ProcessGroup(self.site, self.path, self.tag, self._known(), self._daemon)
+
+    def _ceiling(self, lease: Mapping[str, Any]) -> Ceiling:
+        return Ceiling(lease.get("ceiling") or {}, Path(self.lease().get("places") or places_folder()))
+
+    def _place(self) -> str:
+        return f"{self.site.stack_id}-{self.cluster}"
 
     def _known(self) -> list[dict[str, Any]]:
         return read_plain(self.folder / "processes.json") or []
 
-    def _whole(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs of a Process, of what a cluster's manifest says."""
-        site = {"stack": self.site.stack, "stack_id": self.site.stack_id, "state": str(self.site.state)}
-        whole = {"site": site | {"runtime": str(self.site.runtime)}, "secrets": {}, "files": {}, "reload": "restart"}
-        return {**whole, "folder": str(self.path), "stop_timeout": 10, **inputs}
-
     def _write(self, record: Record) -> Record:
         write_plain(self.folder / "instance.json", asdict(record))
         return record
-
-
-def _stopped(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_STOPPED
-    except psutil.Error:
-        return False
