@@ -79,10 +79,10 @@ def build() -> None:
         shutil.copy(_HOST, part)
 
 
-def find_go() -> str:
-    """A Go that the module accepts."""
+def find_go(oldest: str = "") -> str:
+    """A Go of at least `oldest`; by default one that the engine's module accepts."""
     need = re.search(r"^go (\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
-    oldest = need[1] if need else "1.25"
+    oldest = oldest or (need[1] if need else "1.25")
     found = shutil.which("go")
     if found and versions.at_least(
         "".join(_lines([found, "env", "GOVERSION"], {**os.environ, "GOTOOLCHAIN": "local"})), oldest
