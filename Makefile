@@ -3,7 +3,7 @@ STACK = local
 MACHINE = sh tools/machine.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up preview down replay test test-lifecycle check lock clean
+.PHONY: help setup up preview down replay test test-lifecycle check lock clean cluster cluster-down test-kube
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  |/p' Makefile | awk -F'|' '{ printf "%-23s%s\n", $$1, $$2 }'
@@ -31,6 +31,15 @@ test: ## Set up, check, run the tests (ARGS= goes to pytest)
 
 test-lifecycle: ## Kills at every engine event, two stacks side by side, a moved checkout (20 minutes)
 	@$(MACHINE) test-lifecycle -- $(ARGS)
+
+cluster: ## A real one-node Kubernetes on this machine (root; ARGS= status, --profile kwok, --addresses BLOCK)
+	@$(MACHINE) cluster $(ARGS)
+
+cluster-down: ## End it without a trace (ARGS='--profile kwok' ends the other)
+	@$(MACHINE) cluster down $(ARGS)
+
+test-kube: ## A real run of the cluster: up, Ray pods, kills, down, nothing left (root)
+	@$(MACHINE) test-kube -- $(ARGS)
 
 check: ## Lint, format, types, import contracts
 	@$(MACHINE) check
