@@ -1,0 +1,219 @@
+"""Leaks that are really planted on this machine are found, and what belongs to others never is."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from departed import Departed
+from stackyard.certificates import leaks
+from stackyard.certificates.looking import look
+
+WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
+
+
+class Ground:
+    """Where things are planted; all of it goes when the test is over."""
+
+    def __init__(self, gone: Departed, stack: ExitStack) -> None:
+        self.gone, self._stack = gone, stack
+
+    def process(self, code: str = "", *, session: bool = False, **tags: str) -> int:
+        """A process that does `code` and then waits; returns its pid. It carries nothing but `tags`."""
+        command = [sys.executable, "-c", f"{code}\n{WAIT}"]
+        child = subprocess.Popen(
+            command, env=tags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=session,
+            cwd="/",
+        )  # fmt: skip
+        self._stack.callback(child.communicate)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        return child.pid
+
+    def folder(self, path: Path) -> Path:
+        path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        return path
+
+    def shared(self) -> Path:
+        path = Path(f"/dev/shm/stackyard-test-{secrets.token_hex(4)}")
+        path.write_bytes(b"x" * 100)
+        self._stack.callback(lambda: path.unlink(missing_ok=True))
+        return path
+
+
+@pytest.fixture
+def ground(gone: Departed) -> Iterator[Ground]:
+    with ExitStack() as stack:
+        yield Ground(gone, stack)
+
+
+def found(gone: Departed, subject: str = "stack", **told: object) -> leaks.Found:
+    ledger = gone.ledger(subject, **told)
+    return leaks.find(ledger, look(ledger))
+
+
+def kinds(seen: leaks.Found) -> set[str]:
+    return {leak.kind for leak in seen.leaks}
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+LISTEN = "import socket; s = socket.socket(); s.bind(({address!r}, {port})); s.listen()"
+BIND = "import socket; s = socket.socket(socket.AF_UNIX); s.bind({path!r}); s.listen(); import os; os.unlink({path!r})"
+
+
+def tagged_process(ground: Ground) -> set[str]:
+    pid = ground.process(STACKYARD_STACK_ID=ground.gone.stack_id, STACKYARD_PROCESS="serving")
+    seen = found(ground.gone)
+    assert [leak.what.split()[0] for leak in seen.leaks] == [str(pid)]
+    return kinds(seen)
+
+
+def overwritten_environ(ground: Ground) -> set[str]:
+    log = ground.folder(ground.gone.runtime / "session") / "worker.log"
+    ground.process(f"f = open({str(log)!r}, 'w'); import os; os.unlink({str(log)!r})")
+    return kinds(found(ground.gone)) - {"folder"}
+
+
+def unlinked_socket(ground: Ground) -> set[str]:
+    path = ground.folder(ground.gone.runtime) / "haproxy.sock"
+    ground.process(BIND.format(path=str(path)))
+    return kinds(found(ground.gone)) - {"folder"}
+
+
+def working_folder(ground: Ground) -> set[str]:
+    folder = ground.folder(ground.gone.runtime)
+    ground.process(f"import os; os.chdir({str(folder)!r})", session=True)
+    return kinds(found(ground.gone)) - {"folder"}
+
+
+def bound_port(ground: Ground) -> set[str]:
+    port = free_port()
+    ground.process(LISTEN.format(address="127.0.0.1", port=port), STACKYARD_STACK_ID=ground.gone.stack_id)
+    return kinds(found(ground.gone, ports=[{"name": "predict", "port": port}]))
+
+
+def port_at_our_address(ground: Ground) -> set[str]:
+    port = free_port("127.0.0.213")
+    ground.process(LISTEN.format(address="127.0.0.213", port=port))
+    told = {"addresses": [{"name": "serving", "address": "127.0.0.213"}]}
+    return kinds(found(ground.gone, ports=[{"name": "serving-gcs", "port": port}], **told))
+
+
+def shared_memory(ground: Ground) -> set[str]:
+    path = ground.shared()
+    seen = found(ground.gone, shared_memory=[{"path": str(path), "inode": path.stat().st_ino}])
+    assert [leak.size for leak in seen.leaks] == [100]
+    return kinds(seen)
+
+
+def shared_memory_in_use(ground: Ground) -> set[str]:
+    path = ground.shared()
+    ground.process(f"f = open({str(path)!r})", STACKYARD_STACK_ID=ground.gone.stack_id)
+    return kinds(found(ground.gone))
+
+
+def left_socket(ground: Ground) -> set[str]:
+    path = ground.folder(ground.gone.runtime) / "supervisor.sock"
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+    return kinds(found(ground.gone)) - {"folder"}
+
+
+def temp_folder(ground: Ground) -> set[str]:
+    (ground.folder(ground.gone.runtime / "session") / "big").write_bytes(b"x" * 70)
+    seen = found(ground.gone)
+    assert [leak.size for leak in seen.leaks] == [70]
+    return kinds(seen)
+
+
+def workspace_left(ground: Ground) -> set[str]:
+    ground.folder(ground.gone.state / "leases/bench/workspace")
+    return kinds(found(ground.gone))
+
+
+PLANTED: dict[str, tuple[Callable[[Ground], set[str]], set[str]]] = {
+    "a-live-tagged-process": (tagged_process, {"process"}),
+    "overwritten-environ-with-a-deleted-file-of-ours": (overwritten_environ, {"process"}),
+    "a-socket-whose-name-is-gone": (unlinked_socket, {"process"}),
+    "a-daemon-in-a-folder-of-ours": (working_folder, {"process"}),
+    "a-bound-port": (bound_port, {"process", "port"}),
+    "a-port-at-an-address-of-ours": (port_at_our_address, {"port"}),
+    "a-file-in-shared-memory": (shared_memory, {"shared memory"}),
+    "shared-memory-that-no-ledger-names": (shared_memory_in_use, {"process", "shared memory"}),
+    "a-socket": (left_socket, {"socket"}),
+    "a-temp-folder": (temp_folder, {"folder"}),
+    "a-workspace": (workspace_left, {"folder"}),
+}
+
+
+@pytest.mark.parametrize("word", PLANTED)
+def test_what_is_left_is_found(word: str, ground: Ground):
+    plant, expected = PLANTED[word]
+    assert found(ground.gone).leaks == ()
+    assert plant(ground) == expected
+
+
+def test_what_others_have_is_never_counted(ground: Ground):
+    gone, taken = ground.gone, free_port()
+    ground.process(STACKYARD_STACK_ID=secrets.token_hex(4), STACKYARD_PROCESS="serving", STACKYARD_CLUSTER="ab/bench")
+    ground.process(LISTEN.format(address="0.0.0.0", port=taken))
+    path = ground.shared()
+    ground.process(f"f = open({str(path)!r})")
+    told = {"ports": [{"name": "predict", "port": taken}]}
+    told |= {"shared_memory": [{"path": str(path), "inode": path.stat().st_ino + 1}]}
+    for subject in ("stack", "cluster"):
+        seen = found(gone, subject, **told)
+        assert seen.leaks == ()
+        assert seen.others == (f"port 0.0.0.0:{taken} (predict) is somebody else's by now",)
+
+
+@pytest.mark.parametrize(
+    ("tags", "of_cluster"),
+    [
+        pytest.param({"STACKYARD_CLUSTER": "{id}/bench"}, True, id="its-workspace"),
+        pytest.param({"STACKYARD_CLUSTER": "{id}/other"}, False, id="another-workspace"),
+        pytest.param({"STACKYARD_STACK_ID": "{id}", "STACKYARD_PROCESS": "lease-bench-saver"}, True, id="its-saver"),
+        pytest.param(
+            {"STACKYARD_STACK_ID": "{id}", "STACKYARD_PROCESS": "evacuation-bench"}, True, id="its-evacuation"
+        ),
+        pytest.param({"STACKYARD_STACK_ID": "{id}", "STACKYARD_PROCESS": "serving"}, False, id="the-stacks"),
+    ],
+)
+def test_a_clusters_processes_are_the_stacks_too_and_not_the_other_way_round(
+    ground: Ground, tags: dict[str, str], of_cluster: bool
+):
+    gone = ground.gone
+    ground.process(**{name: value.format(id=gone.stack_id) for name, value in tags.items()})
+    assert kinds(found(gone)) == {"process"}
+    assert bool(found(gone, "cluster").leaks) is of_cluster
+
+
+def test_a_child_without_tags_belongs_to_its_parent(ground: Ground):
+    child = "import atexit, subprocess; p = subprocess.Popen(['sleep', '1000'], env={}); atexit.register(p.kill)"
+    ground.process(child, STACKYARD_STACK_ID=ground.gone.stack_id)
+    assert len(found(ground.gone).leaks) == 2
+
+
+def test_whoever_asks_is_not_counted(ground: Ground):
+    ask = (
+        "import json, sys\n"
+        "from stackyard.certificates import leaks, ledger, looking\n"
+        "read = ledger.read(json.loads(sys.argv[1]), 'here')\n"
+        "sys.exit(len(leaks.find(read, looking.look(read)).leaks))"
+    )
+    environment = os.environ | {"STACKYARD_STACK_ID": ground.gone.stack_id}
+    command = [sys.executable, "-c", ask, json.dumps(ground.gone.plain())]
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
