@@ -74,7 +74,7 @@ def lease(
     """What the calendar and whoever ends clusters need to know; where it lies and how it is suspended, the provider
     adds, which knows. `clock` is the file of a virtual one."""
     cluster = environment.clusters[name]
-    told = {"workers", "cpus", "gpus", "lease", "owner", "tell", "budget", "rehearsal"}
+    told = {"workers", "cpus", "gpus", "lease", "owner", "tell", "budget", "rehearsal", "data"}
     port = f"127.0.0.1:{numbers[_port(name, 'notebook', 'http')]}" if cluster.notebook else None
     return {
         "cluster": name,

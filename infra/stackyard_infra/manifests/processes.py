@@ -78,6 +78,7 @@ def controller(spec: StackSpec, places: Places, ports: Numbers, addresses: Mappi
         "clock": clock(spec, places),
         "operator_keys": keys["operator_keys"],
         "approvals": spec.environment.approvals.model_dump(mode="json"),
+        "leases": str(places.state / "leases"),
         "facts": {"plan": plan_digest(spec)},
     }
     return _module(places, "controller", "stackyard.control", settings, health={"timeout": START})

@@ -22,6 +22,7 @@ from stackyard.control.journal import Journal
 from stackyard.control.local import LocalRuns
 from stackyard.control.projector import Projector
 from stackyard.control.reconciler import Reconciler
+from stackyard.control.seeds import Seeds
 from stackyard.control.settings import ControllerSettings
 from stackyard.control.worker import Worker, WorkerSettings
 from stackyard.monitoring.senders import Alerts
@@ -60,7 +61,8 @@ def main(path: str) -> int:
     journal = Journal(settings.database)
     journal.migrate()
     of_data = settings.project["data"]["source"].get("secrets", ())
-    runs = LocalRuns(settings.runtime, settings.log_folder, _secrets(settings.secrets_folder, of_data))
+    data_secrets = _secrets(settings.secrets_folder, of_data)
+    runs, seeds = LocalRuns(settings.runtime, settings.log_folder, data_secrets), Seeds(settings, data_secrets)
     projector, clock = Projector(), clock_of(settings.clock, known=True)
     worker, alerts = _worker(settings), _alerts(settings, clock, journal)
     reconciler = Reconciler(
@@ -76,6 +78,7 @@ def main(path: str) -> int:
     log.info("started", stack=settings.stack, model=settings.model)
     while not stop.is_set():
         settled, lived = False, _told(clock)
+        seeds.look()
         try:
             settled = reconciler.step()
         except Exception as error:  # the loop outlives any one look; what failed is seen again
@@ -89,6 +92,7 @@ def main(path: str) -> int:
             stop.wait(PERIOD)
         else:
             _glance(stop, clock, lived, worker, PERIOD if settled else HURRY)
+    seeds.stop()
     worker.stop()
     alerts.close()
     projector.stop()

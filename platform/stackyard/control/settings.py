@@ -53,5 +53,7 @@ class ControllerSettings(BaseModel):
     """Public keys (base64) whose wishes in the inbox are believed."""
     approvals: dict[str, Any] = {}
     """`required` (how many) and `approvers` (name to public key) of the environment."""
+    leases: Path | None = None
+    """The folder in which each leased cluster of the stack has its own; it may not be there."""
     facts: dict[str, Any] = {}
     """Facts for lineage that only the deployment knows: the digest of the lowered plan."""
