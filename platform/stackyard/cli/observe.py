@@ -55,7 +55,7 @@ def _process(name: str, log: str, process: psutil.Process | None) -> dict[str, A
         try:
             return {
                 "name": name,
-                "state": "running",
+                "state": "stopped" if process.status() == psutil.STATUS_STOPPED else "running",
                 "pid": process.pid,
                 "seconds": round(time.time() - process.create_time()),
                 "memory_bytes": process.memory_info().rss,

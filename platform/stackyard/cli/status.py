@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stackyard.cli import journal, loop, observe
+from stackyard.cli import journal, lent, loop, observe
 from stackyard.cli.failures import Failure
 from stackyard.cli.stack import StackCard, find
 
@@ -62,6 +62,7 @@ def gather(card: StackCard) -> dict[str, Any]:
         "runs": runs,
         "decisions": decisions,
         "loop": loop.facts(journal.notes(card), champion, decisions),
+        "clusters": lent.facts(card),
     }
     facts["problems"] = problems(facts)
     facts["healthy"] = not facts["problems"]
@@ -71,7 +72,7 @@ def gather(card: StackCard) -> dict[str, Any]:
 def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
     """What is unhealthy, and where to read more."""
     found = [
-        {"what": f"process {process['name']} is down", "log": process["log"]}
+        {"what": f"process {process['name']} is {process['state']}", "log": process["log"]}
         for process in facts["processes"]
         if process["state"] != "running"
     ]
@@ -93,7 +94,7 @@ def problems(facts: dict[str, Any]) -> list[dict[str, str]]:
     if facts["runs"] and facts["runs"][0]["state"] == "failed" and champion is None:
         newest = facts["runs"][0]
         found.append({"what": f"run {newest['number']} failed: {newest.get('reason')}", "log": newest.get("log", "")})
-    return found + loop.problems(facts.get("loop"))
+    return found + loop.problems(facts.get("loop")) + lent.problems(facts.get("clusters", []))
 
 
 def wait_for_champion(card: StackCard, *, quiet: bool) -> None:
@@ -153,6 +154,8 @@ def render(facts: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [title, _champion(facts), _processes(facts), _replicas(facts)]
     if facts.get("loop"):
         parts.append(loop.render(facts["loop"]))
+    if facts.get("clusters"):
+        parts.append(lent.render(facts["clusters"]))
     if facts["decisions"]:
         parts.append(_decisions(facts))
     parts += [Text.assemble(("! ", "bold red"), f"{p['what']}  ", (p["log"], "dim")) for p in facts["problems"]]
