@@ -1,6 +1,7 @@
 """`python -m stackyard.control SETTINGS.json`: one controller, for as long as it is supervised.
 
-Exit codes: 0 asked to stop, 1 the artifact store is away, 4 another controller of this stack is at work.
+Exit codes: 0 asked to stop, 1 the artifact store is away (and no cluster is lent, which is looked after meanwhile),
+4 another controller of this stack is at work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 
 from stackyard.clock import Clock, clock_of
 from stackyard.control.journal import Journal
+from stackyard.control.lending import Lending, clusters
 from stackyard.control.local import LocalRuns
 from stackyard.control.projector import Projector
 from stackyard.control.reconciler import Reconciler
@@ -44,8 +46,7 @@ log = structlog.get_logger()
 def main(path: str) -> int:
     """Reconcile until SIGTERM or SIGINT."""
     settings = ControllerSettings.model_validate_json(Path(path).read_bytes())
-    if "://" not in settings.store and not Path(settings.store).is_dir():
-        # An empty one in its place would have no champion, and a second first model would be trained and released.
+    if not _is_there(settings.store) and not clusters(settings.leases):
         log.error("the artifact store is away", store=settings.store)
         return 1
     settings.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,6 +59,21 @@ def main(path: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    lending = Lending(settings, _alerts_spec(settings), _secrets(settings.secrets_folder, settings.alert_secrets))
+    lending.start()
+    try:
+        return _reconcile(settings, stop)
+    finally:
+        lending.stop()
+
+
+def _reconcile(settings: ControllerSettings, stop: threading.Event) -> int:
+    """The loop, as soon as the store is there: leases end without it."""
+    if not _is_there(settings.store):
+        log.error("the artifact store is away", store=settings.store)
+        while not _is_there(settings.store):
+            if stop.wait(PERIOD):
+                return 0
     journal = Journal(settings.database)
     journal.migrate()
     of_data = settings.project["data"]["source"].get("secrets", ())
@@ -102,6 +118,12 @@ def main(path: str) -> int:
     return 0
 
 
+def _is_there(store: str) -> bool:
+    """False for a folder that is away: an empty one in its place would have no champion, and a second first model
+    would be trained and released."""
+    return "://" in store or Path(store).is_dir()
+
+
 def _glance(stop: threading.Event, clock: Clock, lived: dt.datetime | None, worker: Worker, seconds: float) -> None:
     """Rest for `seconds`, or until the clock is not at `lived`, an answer has come or it is time to stop."""
     until = time.monotonic() + seconds
@@ -130,9 +152,13 @@ def _worker(settings: ControllerSettings) -> Worker:
 
 def _alerts(settings: ControllerSettings, clock: Clock, journal: Journal) -> Alerts:
     """What was told before a restart is not told again."""
-    spec = plain.load(AlertsSpec, settings.project.get("alerts", {}))
+    spec = _alerts_spec(settings)
     secrets = _secrets(settings.secrets_folder, settings.alert_secrets)
     return Alerts(spec, secrets, clock, model=settings.model, state=journal.read(settings.model, "alerts"))
+
+
+def _alerts_spec(settings: ControllerSettings) -> AlertsSpec:
+    return plain.load(AlertsSpec, settings.project.get("alerts", {}))
 
 
 def _secrets(folder: Path | None, names: Collection[str]) -> dict[str, str]:

@@ -49,6 +49,12 @@ def events(
     ]
 
 
+def failure(cluster: str, reason: str, real: dt.datetime) -> Event:
+    """That a look at a cluster came to nothing."""
+    what = "could not be ended or started"
+    return _trouble(Facts(cluster), "failed", what, reason, "it is tried again at the next look", real)
+
+
 def late(facts: Facts, safe: dt.datetime | None, real: dt.datetime) -> bool:
     """Whether nothing was saved for more than twice `save.every` of what runs."""
     if facts.lease is None or not facts.running or facts.suspended is not None or facts.sealed:

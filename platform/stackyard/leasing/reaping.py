@@ -46,7 +46,8 @@ def one(path: Path, clock: Path | None, stack_id: str | None, children: Children
         return told | {"outcome": "busy", "failed": "another reaper is at it"}
     except Exception as error:  # noqa: BLE001  the other clusters are looked at all the same
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return told | {"outcome": "failed", "failed": reason}
+        event = news.failure(folder.cluster, reason, dt.datetime.now(dt.UTC))
+        return told | {"outcome": "failed", "failed": reason, "events": [event.model_dump(mode="json")]}
 
 
 def actor(folder: Folder, seen: Seen, children: Children | None = None) -> Actor | None:
