@@ -275,3 +275,13 @@ def test_a_receipt_is_given_again_only_if_what_it_is_for_reads_back_once_more(fi
     assert second.place != first.place
     assert filled.command("restore", second.place, str(filled.base / "back")).code == 0
     assert picture(filled.base / "back") == picture(filled.workspace)
+
+
+def test_who_stood_still_before_a_refusal_goes_on_after_it(filled: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A freeze may be an earlier command's, which was killed; a refusal that leaves it there would be a standstill."""
+    freed: list[bool] = []
+    monkeypatch.setattr(Freezer, "thaw", lambda self: freed.append(True) or [])
+    away(filled, monkeypatch)
+    with pytest.raises(Refused):
+        evacuate(filled.settings)
+    assert freed

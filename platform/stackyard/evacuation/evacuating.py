@@ -74,12 +74,12 @@ def evacuate(
 
     Raises Refused with the losses, after letting everybody go on.
     """
-    store = store or opened_or_refused(settings)
-    given = allowed(settings, store).receipt if sealed(settings) is not None else None
-    if given is not None and _reads_back(settings, store, given):
-        return given
     freezer = Freezer(settings)
     try:
+        store = store or opened_or_refused(settings)
+        given = allowed(settings, store).receipt if sealed(settings) is not None else None
+        if given is not None and _reads_back(settings, store, given):
+            return given
         safe = _stand_still(settings, store, freezer, pause)
         given = receipts.give(settings, store, signing_key(settings), _receipt(settings, safe))
         failpoints.hit("receipt-stored")
