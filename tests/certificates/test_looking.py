@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,12 @@ class Ground:
     def __init__(self, gone: Departed, stack: ExitStack) -> None:
         self.gone, self._stack = gone, stack
 
-    def process(self, code: str = "", *, session: bool = False, **tags: str) -> int:
+    def process(self, code: str = "", tags: dict[str, str] | None = None, *, session: bool = False) -> int:
         """A process that does `code` and then waits; returns its pid. It carries nothing but `tags`."""
         command = [sys.executable, "-c", f"{code}\n{WAIT}"]
         child = subprocess.Popen(
-            command, env=tags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=session,
-            cwd="/",
+            command, env=tags or {}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/",
+            start_new_session=session,
         )  # fmt: skip
         self._stack.callback(child.communicate)
         assert child.stdout is not None and child.stdout.readline() == "ready\n"
@@ -55,9 +56,13 @@ def ground(gone: Departed) -> Iterator[Ground]:
         yield Ground(gone, stack)
 
 
-def found(gone: Departed, subject: str = "stack", **told: object) -> leaks.Found:
+def found(gone: Departed, subject: str = "stack", **told: Any) -> leaks.Found:
     ledger = gone.ledger(subject, **told)
     return leaks.find(ledger, look(ledger))
+
+
+def ours(ground: Ground) -> dict[str, str]:
+    return {"STACKYARD_STACK_ID": ground.gone.stack_id}
 
 
 def kinds(seen: leaks.Found) -> set[str]:
@@ -75,7 +80,7 @@ BIND = "import socket; s = socket.socket(socket.AF_UNIX); s.bind({path!r}); s.li
 
 
 def tagged_process(ground: Ground) -> set[str]:
-    pid = ground.process(STACKYARD_STACK_ID=ground.gone.stack_id, STACKYARD_PROCESS="serving")
+    pid = ground.process(tags={**ours(ground), "STACKYARD_PROCESS": "serving"})
     seen = found(ground.gone)
     assert [leak.what.split()[0] for leak in seen.leaks] == [str(pid)]
     return kinds(seen)
@@ -101,14 +106,14 @@ def working_folder(ground: Ground) -> set[str]:
 
 def bound_port(ground: Ground) -> set[str]:
     port = free_port()
-    ground.process(LISTEN.format(address="127.0.0.1", port=port), STACKYARD_STACK_ID=ground.gone.stack_id)
+    ground.process(LISTEN.format(address="127.0.0.1", port=port), ours(ground))
     return kinds(found(ground.gone, ports=[{"name": "predict", "port": port}]))
 
 
 def port_at_our_address(ground: Ground) -> set[str]:
     port = free_port("127.0.0.213")
     ground.process(LISTEN.format(address="127.0.0.213", port=port))
-    told = {"addresses": [{"name": "serving", "address": "127.0.0.213"}]}
+    told: dict[str, Any] = {"addresses": [{"name": "serving", "address": "127.0.0.213"}]}
     return kinds(found(ground.gone, ports=[{"name": "serving-gcs", "port": port}], **told))
 
 
@@ -121,7 +126,7 @@ def shared_memory(ground: Ground) -> set[str]:
 
 def shared_memory_in_use(ground: Ground) -> set[str]:
     path = ground.shared()
-    ground.process(f"f = open({str(path)!r})", STACKYARD_STACK_ID=ground.gone.stack_id)
+    ground.process(f"f = open({str(path)!r})", ours(ground))
     return kinds(found(ground.gone))
 
 
@@ -168,7 +173,8 @@ def test_what_is_left_is_found(word: str, ground: Ground):
 
 def test_what_others_have_is_never_counted(ground: Ground):
     gone, taken = ground.gone, free_port()
-    ground.process(STACKYARD_STACK_ID=secrets.token_hex(4), STACKYARD_PROCESS="serving", STACKYARD_CLUSTER="ab/bench")
+    theirs = {"STACKYARD_STACK_ID": secrets.token_hex(4), "STACKYARD_PROCESS": "serving"}
+    ground.process(tags={**theirs, "STACKYARD_CLUSTER": "ab/bench"})
     ground.process(LISTEN.format(address="0.0.0.0", port=taken))
     path = ground.shared()
     ground.process(f"f = open({str(path)!r})")
@@ -196,14 +202,14 @@ def test_a_clusters_processes_are_the_stacks_too_and_not_the_other_way_round(
     ground: Ground, tags: dict[str, str], of_cluster: bool
 ):
     gone = ground.gone
-    ground.process(**{name: value.format(id=gone.stack_id) for name, value in tags.items()})
+    ground.process(tags={name: value.format(id=gone.stack_id) for name, value in tags.items()})
     assert kinds(found(gone)) == {"process"}
     assert bool(found(gone, "cluster").leaks) is of_cluster
 
 
 def test_a_child_without_tags_belongs_to_its_parent(ground: Ground):
     child = "import atexit, subprocess; p = subprocess.Popen(['sleep', '1000'], env={}); atexit.register(p.kill)"
-    ground.process(child, STACKYARD_STACK_ID=ground.gone.stack_id)
+    ground.process(child, ours(ground))
     assert len(found(ground.gone).leaks) == 2
 
 

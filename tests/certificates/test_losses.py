@@ -7,76 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from departed import Departed
+from departed import (
+    Departed,
+    away,
+    damaged_pack,
+    discard_beside_a_receipt,
+    discard_of_another_generation,
+    discard_while_away,
+    forged_receipt,
+    longer_pack,
+    missing_packs,
+    no_receipt,
+    no_receipt_but_a_discard,
+    nothing,
+    other_generation,
+    other_instance,
+    other_version,
+)
 from stackyard.certificates import evidence, losses
 from stackyard.store.keys import write_private
 from stackyard.store.objects import Store
-
-
-def nothing(gone: Departed) -> None:
-    """As it was."""
-
-
-def no_receipt(gone: Departed) -> None:
-    next(gone.lab.store.glob("receipts/*/*.json")).unlink()
-
-
-def forged_receipt(gone: Departed) -> None:
-    receipt = next(gone.lab.store.glob("receipts/*/*.json"))
-    receipt.write_bytes(receipt.read_bytes().replace(b'"files":2', b'"files":3'))
-
-
-def damaged_pack(gone: Departed) -> None:
-    pack = max(gone.packs(), key=lambda path: path.stat().st_size)
-    data = bytearray(pack.read_bytes())
-    data[len(data) // 2] ^= 1
-    pack.write_bytes(data)
-
-
-def longer_pack(gone: Departed) -> None:
-    with gone.packs()[0].open("ab") as pack:
-        pack.write(b"x")
-
-
-def missing_packs(gone: Departed) -> None:
-    for pack in gone.packs():
-        pack.unlink()
-
-
-def other_generation(gone: Departed) -> None:
-    gone.lab = gone.lab.with_(generation=2)
-
-
-def other_instance(gone: Departed) -> None:
-    gone.lab = gone.lab.with_(instance="i-2")
-
-
-def other_version(gone: Departed) -> None:
-    next(gone.lab.store.glob("workspaces/*/versions/*.json")).write_bytes(b"{}")
-
-
-def away(gone: Departed) -> None:
-    gone.lab.store.rename(gone.lab.store.with_name("away"))
-
-
-def no_receipt_but_a_discard(gone: Departed) -> None:
-    no_receipt(gone)
-    gone.discard()
-
-
-def discard_while_away(gone: Departed) -> None:
-    gone.discard(store=False)
-    away(gone)
-
-
-def discard_of_another_generation(gone: Departed) -> None:
-    gone.discard()
-    other_generation(gone)
-
-
-def discard_beside_a_receipt(gone: Departed) -> None:
-    gone.discard()
-
 
 DONE: dict[str, tuple[Callable[[Departed], None], str, str]] = {
     "nothing": (nothing, "safe", ""),
