@@ -205,6 +205,33 @@ BROKEN = {
         _lent("clusters:\n  lab: {owner: ada, lease: {ttl: 0s, idle: 0s}, save: {every: 1s}}"),
     ),
     "cluster-without-price": (["budget-price"], [], _lent("clusters: {lab: {owner: ada, budget: {money: 100}}}")),
+    "cluster-without-hours": (
+        ["hours-span", "listed-twice", "hours-days", "time-zone"],
+        [],
+        _lent(
+            "clusters:\n  lab: {owner: ada, lease: {hours: {span: 07:00-07:00, days: [mon, mon]}}}\n"
+            "  bench: {owner: ada, lease: {hours: {span: 07:00-20:00, days: [], timezone: Mars/Olympus}}}"
+        ),
+    ),
+    "cluster-of-odd-hours": (
+        ["pattern", "choice"],
+        [],
+        _lent("clusters: {lab: {owner: ada, lease: {hours: {span: 7-20, days: [monday]}}}}"),
+    ),
+    "lease-extended-never": (["range"], [], _lent("clusters: {lab: {owner: ada, lease: {extend: {times: 0}}}}")),
+    "lease-extended-by-nothing": (
+        ["no-time", "no-time"],
+        [],
+        _lent("clusters: {lab: {owner: ada, lease: {extend: {by: 0s}, warn: [1d, 0s]}}}"),
+    ),
+    "ceiling-below-its-own": (
+        ["ceiling", "ceiling", "ceiling", "gpus-local"],
+        [],
+        _lent(
+            "ceiling: {clusters: 1, cpus: 4, gpus: 0}\nclusters:\n"
+            "  lab: {owner: ada, workers: 2, cpus: 2, gpus: 1}\n  bench: {owner: ada, cpus: 1}"
+        ),
+    ),
     "lease-no-day": (["value"], [], _lent("clusters: {lab: {owner: ada, lease: {end: tomorrow}}}")),
     "kpi-missing": (["function-missing"], _with("monitoring:\n  kpi: features:value"), []),
     "kpi-arguments": (["function-arguments"], _with("monitoring:\n  kpi: source:read"), []),
