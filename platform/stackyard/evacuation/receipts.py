@@ -171,6 +171,11 @@ def discards(settings: SaverSettings, store: Store | None) -> Iterator[Signed[Di
         yield from _valid(settings, data, key)
 
 
+def discard_at(settings: SaverSettings, path: Path) -> Signed[Discard]:
+    """The discard in a file beside the state, of whichever generation. Raises EvacuationError, OSError."""
+    return Signed(_read(path.read_bytes(), DISCARD, Discard, settings.trusted_keys), str(path))
+
+
 def _valid(settings: SaverSettings, data: bytes, place: str) -> Iterator[Signed[Discard]]:
     try:
         body = _read(data, DISCARD, Discard, settings.trusted_keys)

@@ -17,6 +17,7 @@ from typing import Any
 from stackyard.evacuation import (
     arriving,
     asking,
+    auditing,
     evacuating,
     looking,
     receipts,
@@ -43,7 +44,9 @@ def save(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any
     """One version, if anything is new."""
     with locked(settings.state):
         try:
-            return telling.saved(Saver(settings).save())
+            saved = telling.saved(Saver(settings).save())
+            auditing.note(settings, *auditing.waiting(settings))
+            return saved
         except (StoreAwayError, StoreFullError) as error:
             return {**telling.refusal(error), **_pending(settings)}
 
@@ -133,7 +136,9 @@ def evacuate(settings: SaverSettings, _options: argparse.Namespace) -> dict[str,
     signal.signal(signal.SIGTERM, _leave)
     with locked(settings.state), locked(settings.state, "freeze.lock"):
         given = evacuating.evacuate(settings)
-    return {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json"), "asked": asking.last(settings)}
+        audited = auditing.note(settings, given, *auditing.waiting(settings))
+    told = {"ok": True, "receipt": given.place, **given.body.model_dump(mode="json")}
+    return {**told, "asked": asking.last(settings), "audit": audited}
 
 
 def suspend(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, Any]:
@@ -150,6 +155,7 @@ def receipt(settings: SaverSettings, _options: argparse.Namespace) -> dict[str, 
     """Whether this instance and generation may go."""
     found = evacuating.allowed(settings)
     told: dict[str, Any] = {"ok": found.allowed, "receipt": None, "discard": None}
+    told["audit"] = auditing.note(settings, found.receipt, found.discard)
     for name, signed in (("receipt", found.receipt), ("discard", found.discard)):
         if signed is not None:
             told[name] = {"place": signed.place, **signed.body.model_dump(mode="json")}
@@ -179,7 +185,8 @@ def discard(settings: SaverSettings, options: argparse.Namespace) -> dict[str, A
         newest=newest,
     )
     given = receipts.discard(settings, store, signing_key(settings), body)
-    return {"ok": True, "discard": given.place, **body.model_dump(mode="json")}
+    audited = auditing.note(settings, given)
+    return {"ok": True, "discard": given.place, "audit": audited, **body.model_dump(mode="json")}
 
 
 def restore(settings: SaverSettings, options: argparse.Namespace) -> dict[str, Any]:
