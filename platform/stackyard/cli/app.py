@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Snapshots and checks of the project's data.", no_args_is_help=True)
 labels = typer.Typer(help="Truths of predictions that were made.", no_args_is_help=True)
-audit = typer.Typer(help="The log of what was done to the model, by whom and why.", no_args_is_help=True)
+audit = typer.Typer(help="The log of what was done to the model, or a leased cluster: by whom and why.", no_args_is_help=True)
 certificate = typer.Typer(help="What was left when a stack or a leased cluster was destroyed.", no_args_is_help=True)
 for part, name in ((data, "data"), (labels, "labels"), (audit, "audit"), (certificate, "certificate")):
     app.add_typer(part, name=name)
@@ -211,20 +211,25 @@ def resume(
     wishes.resume(stack, because, as_json=as_json)
 
 
+AuditedOption = Annotated[
+    str | None, typer.Option("--cluster", help="A leased cluster, gone or not: who suspended it, or gave it up.")
+]
+
+
 @audit.command("verify")
-def audit_verify(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def audit_verify(cluster: AuditedOption = None, stack: StackOption = "local", as_json: JsonOption = False) -> None:
     """Check that the log is one unbroken chain and holds every head that a Release was signed with."""
     from stackyard.cli import audit as verb
 
-    verb.verify(stack, as_json=as_json)
+    verb.verify(stack, cluster, as_json=as_json)
 
 
 @audit.command("show")
-def audit_show(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def audit_show(cluster: AuditedOption = None, stack: StackOption = "local", as_json: JsonOption = False) -> None:
     """Print the log."""
     from stackyard.cli import audit as verb
 
-    verb.show(stack, as_json=as_json)
+    verb.show(stack, cluster, as_json=as_json)
 
 
 CertificateArgument = Annotated[
