@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Union
 
 from machine import say
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]  # noqa: UP007
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 DEFAULT = "10.245.0.0/16"
 """Neither Docker's (172.17-31), nor Kubernetes' own habits (10.96, 10.244, 10.42/43), nor a home router's."""

@@ -48,8 +48,8 @@ def make(groups: Groups) -> list[str]:
     allowed = []
     if groups.version == 2:
         control = MOUNT / "cgroup.subtree_control"
-        there = (MOUNT / "cgroup.controllers").read_text().split()
-        for controller in (c for c in _NEEDED if c in there and c not in control.read_text().split()):
+        there, before = (MOUNT / "cgroup.controllers").read_text().split(), control.read_text().split()
+        for controller in (one for one in _NEEDED if one in there and one not in before):
             control.write_text(f"+{controller}")
             allowed.append(controller)
     for folder in groups.folders:

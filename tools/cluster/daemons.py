@@ -196,6 +196,7 @@ def _api_server(where: Places, ports: Ports, services: str) -> list[str]:
         f"--tls-cert-file={keys}/apiserver.crt",
         f"--tls-private-key-file={keys}/apiserver.key",
         f"--token-auth-file={keys}/tokens.csv",
+        f"--client-ca-file={keys}/ca.crt",
         "--anonymous-auth=false",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",

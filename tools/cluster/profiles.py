@@ -47,7 +47,8 @@ def write_record(home: Home, facts: dict[str, Any]) -> None:
 
 def prepare(home: Home, texts: dict[str, str], all_daemons: list[daemons.Daemon], environment: dict[str, str]) -> None:
     """Write the settings and the daemons' files; empty what the last supervisor left."""
-    home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.folder.mkdir(parents=True, exist_ok=True)
+    home.folder.chmod(0o700)
     for folder in (home.logs, home.settings, home.data, home.pids, home.settings / "daemons"):
         folder.mkdir(exist_ok=True)
     for stale in (*home.pids.iterdir(), *(home.settings / "daemons").iterdir()):
