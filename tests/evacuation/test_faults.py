@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from forking import Answer, Verbs
+from forking import Outcome
 from leased import TAG, Lab, leased, picture
 from stackyard.evacuation.evacuating import sealed
-from stackyard.evacuation.failpoints import EVACUATING, SAVING, THAWING
+from stackyard.evacuation.failpoints import EVACUATING, SAVING, THAWING, VARIABLE
 from tally import Tally
 
 SEED = int(os.environ.get("STACKYARD_SEED", "20261121"))
@@ -38,7 +38,6 @@ Picture = dict[bytes, Any]
 class Life(RuleBasedStateMachine):
     """A leased workspace, and all that may happen to it."""
 
-    verbs: Verbs
     tally: Tally
     hits: dict[str, int]
 
@@ -76,16 +75,17 @@ class Life(RuleBasedStateMachine):
         """Whether the cluster's processes stand still, so that none of them can write."""
         return Path(f"/proc/{self.member.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
-    def ask(self, verb: str, *arguments: str, kill: str | None = None) -> Answer:
-        answer = self.verbs.run(self.lab.settings, verb, *arguments, kill=kill)
+    def ask(self, verb: str, *arguments: str, kill: str | None = None) -> Outcome:
+        answer = self.lab.command(verb, *arguments, environment={VARIABLE: kill or ""})
+        assert answer.code in (0, 1, -signal.SIGKILL), answer
         if answer.code == -signal.SIGKILL:
             self.hits[str(kill)] = self.hits.get(str(kill), 0) + 1
         return answer
 
-    def restored(self, what: str) -> tuple[Answer, Picture]:
+    def restored(self, what: str) -> tuple[Outcome, Picture]:
         """A version, brought back beside everything else."""
         target = self.base / "back"
-        answer = self.verbs.run(self.lab.settings, "restore", what, str(target))
+        answer = self.lab.command("restore", what, str(target))
         found = picture(target) if target.exists() else {}
         shutil.rmtree(os.fsencode(target), ignore_errors=True)
         return answer, found
@@ -154,7 +154,7 @@ class Life(RuleBasedStateMachine):
         elif answer.code == 1 and not was_sealed:
             self.refused(answer)
 
-    def refused(self, answer: Answer) -> None:
+    def refused(self, answer: Outcome) -> None:
         assert self.away or self.damaged, f"it refused without a reason: {answer.told}"
         assert not self.still or sealed(self.lab.settings), f"it refused and left everybody frozen: {answer.told}"
         if not self.away:
@@ -262,21 +262,18 @@ class Life(RuleBasedStateMachine):
 
 def live(tally: Tally, examples: int, steps: int, drawn_from: int) -> dict[str, int]:
     """Run so many lives; how often each failpoint was hit."""
-    verbs, hits = Verbs(), dict[str, int]()
-    try:
-        machine = type("Life", (Life,), {"verbs": verbs, "tally": tally, "hits": hits})
-        tally.seeds["test_faults"] = drawn_from
-        chosen = settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-            print_blob=True,
-        )
-        run_state_machine_as_test(seed(drawn_from)(machine), settings=chosen)
-    finally:
-        verbs.close()
+    hits = dict[str, int]()
+    machine = type("Life", (Life,), {"tally": tally, "hits": hits})
+    tally.seeds["test_faults"] = drawn_from
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        print_blob=True,
+    )
+    run_state_machine_as_test(seed(drawn_from)(machine), settings=chosen)
     return hits
 
 

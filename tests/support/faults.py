@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leased import Lab, Outcome
+from forking import Outcome
+from leased import Lab
 
 OBEYING = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 """Before a command: it obeys the permissions of files, root or not."""

@@ -192,9 +192,9 @@ def points_of(operation: str, events: list[str]) -> list[Point]:
     return found
 
 
-def in_good_order(points: list[Point]) -> Iterator[Point]:
-    """Each point when what it begins with is there anyway, as long as there are such."""
-    state, left = NOTHING, list(points)
+def in_good_order(points: list[Point], state: str = NOTHING) -> Iterator[Point]:
+    """Each point when what it begins with is there anyway, as long as there are such; `state`: what is there first."""
+    left = list(points)
     while left:
         point = next((candidate for candidate in left if candidate.begins == state), left[0])
         left.remove(point)

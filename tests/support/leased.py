@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import stat
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forking import Outcome, verbs
 from stackyard.evacuation.saving import Saved, Saver
 from stackyard.evacuation.settings import SaverSettings
 from stackyard.store.documents import public_text
@@ -76,28 +74,10 @@ class Lab:
 
     def command(self, verb: str, *arguments: str, environment: dict[str, str] | None = None) -> Outcome:
         """Run a verb as a process."""
-        path = self.base / f"settings-{secrets.token_hex(4)}.json"
-        path.write_text(self.settings.model_dump_json())
-        done = subprocess.run(
-            [sys.executable, "-m", "stackyard.evacuation", verb, str(path), *arguments, "--json"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        line = done.stdout.strip().splitlines()[-1:] or ["{}"]
-        return Outcome(done.returncode, json.loads(line[0]), done.stderr)
+        return verbs().run(self.settings, verb, *arguments, environment=environment)
 
     def packs(self) -> list[Path]:
         return sorted(path for path in self.store.glob("workspaces/*/packs/*/*") if path.is_file())
-
-
-@dataclass
-class Outcome:
-    """What a process printed and ended with."""
-
-    code: int
-    told: dict[str, Any]
-    stderr: str
 
 
 def leased(tmp_path: Path) -> Lab:

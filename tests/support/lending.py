@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from killing import Ground
-from machine import engine
+from machine import backend, engine
 from stackyard_infra.provider import tagged
 from tally import Tally
 from toy import wait_until
@@ -177,9 +177,10 @@ class Lent(Ground):
         return wrong
 
     def unguarded(self) -> bool:
-        """Whether the state knows the cluster and no gate of it."""
+        """Whether the state knows the cluster and no gate of it, nor that one was being made."""
         types = {resource["type"].rpartition(":")[2] for resource in self.resources()}
-        return "LeasedCluster" in types and "EvacuationGate" not in types
+        begun = backend.pending(self.folder / ".stackyard/backend", "local")
+        return "LeasedCluster" in types and "EvacuationGate" not in types and not begun
 
 
 def _bytes(path: Path) -> bytes | None:
