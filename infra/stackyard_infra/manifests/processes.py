@@ -94,6 +94,7 @@ def metrics(spec: StackSpec, places: Places, ports: Numbers, keys: Plain) -> Pla
         "haproxy_metrics": f"http://127.0.0.1:{ports['haproxy-metrics']}/metrics",
         "store": str(places.store),
         "trusted_keys": keys["public_keys"],
+        "leases": str(places.runtime / "leases.json"),
     }
     health = {"http": f"http://127.0.0.1:{ports['metrics']}/metrics", "timeout": START}
     return _module(places, "metrics", "stackyard.monitoring.endpoint", settings, health=health)

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from stackyard.clock import SystemClock
+from stackyard.control import lease_figures
 from stackyard.control.journal import Journal
 from stackyard.control.settings import ControllerSettings
 from stackyard.monitoring.alerts import Event
@@ -70,6 +71,7 @@ class Lending:
     def look(self) -> dict[str, Any] | None:
         """One look at all clusters, and what came of it is told; None where there are none, or it gave no answer."""
         folders = clusters(self._settings.leases)
+        lease_figures.write(folders, self._settings.runtime / lease_figures.FILE)
         if not folders:
             return None
         found = self._reap(folders)

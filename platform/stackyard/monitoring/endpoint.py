@@ -7,6 +7,7 @@ is asked itself, labels what they say with `replica`, and adds the champion, the
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from stackyard.monitoring import leases
 from stackyard.monitoring.settings import EndpointSettings
 from stackyard.store import releases
 from stackyard.store.documents import DocumentError
@@ -42,6 +44,7 @@ class StackCollector:
         replicas = {str(port): page for port, page in pages.items() if isinstance(port, int)}
         yield _gauge("stackyard_replicas_up", "Serving replicas that answer.", len(replicas))
         yield self._champion()
+        yield from leases.families(settings.leases, dt.datetime.now(dt.UTC))
         yield from merged(replicas)
         if (page := pages.get(settings.haproxy_metrics or "")) is not None:
             yield from text_string_to_metric_families(page)

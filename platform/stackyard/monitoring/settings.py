@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -24,3 +26,5 @@ class EndpointSettings(BaseModel):
     """Folder or URL of the object store."""
     trusted_keys: list[str]
     """Public halves of the release keys."""
+    leases: Path | None = None
+    """The file with the figures of leased clusters; it may not be there."""
