@@ -32,7 +32,9 @@ _TESTS = {
     "test-lifecycle": [
         "tests/lifecycle",
         "tests/infra/test_gate_orders.py",
+        "tests/infra/test_lease_ceilings.py",
         "tests/evacuation/test_sizes.py",
+        "tests/leasing/test_reaper_kills.py",
         "tests/training/test_whole_runs.py",
         "tests/e2e/test_whole_path.py",
     ],
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> NoReturn:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="tools/machine.sh", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("setup", "check", "lock", "clean"):
+    for verb in ("setup", "check", "lock", "clean", "path"):
         verbs.add_parser(verb)
     for verb in ("up", "preview", "down", "env"):
         verbs.add_parser(verb).add_argument("--stack", default="local")
@@ -71,6 +73,8 @@ def _dispatch(options: argparse.Namespace, rest: list[str]) -> int:
         return clean()
     if options.verb == "env":
         return env(options.stack)
+    if options.verb == "path":
+        return path()
     chosen = setup()
     if options.verb == "check":
         return check(chosen)
@@ -108,6 +112,15 @@ def env(stack: str) -> int:
         _ensure_stack(stack, environment.applied(differences, os.environ))
     with open(shell, "w") as out:
         out.write(environment.as_shell(differences, os.environ) + "\n")
+    return 0
+
+
+def path() -> int:
+    """Print the PATH on which pulumi and what it starts are found. Unlike `env` this makes nothing: it is for cron."""
+    chosen = _recorded()
+    if chosen is None:
+        say.stop("this checkout is not set up: run `make setup` first.")
+    print(environment.tooling(chosen, os.environ)["PATH"])
     return 0
 
 
