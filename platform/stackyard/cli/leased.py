@@ -32,3 +32,23 @@ def restore(
     from stackyard.cli import restore as verb
 
     verb.run(what, stack, to, from_=from_, of=of, as_json=as_json)
+
+
+@app.command()
+def rehearse(
+    scenario: Annotated[
+        str, typer.Argument(metavar="preemption|head-loss|store-outage|lease-end", help="What is to happen.")
+    ],
+    stack: StackOption = "local",
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Which cluster. Absent: the only one.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also while somebody else works on it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Do it for real to a training of its own on a leased cluster, and hold what it cost to `clusters.*.rehearsal`.
+
+    Exit codes: 0 held; 1 missed, or it could not be done; 2 it is not clear what is meant; 4 somebody works there.
+    Ended anyhow, it leaves nothing broken: the store comes back, and the next rehearsal takes its training away.
+    """
+    from stackyard.cli import rehearse as verb
+
+    verb.run(scenario, stack, cluster, yes=yes, as_json=as_json)

@@ -91,6 +91,19 @@ def announced(folder: Path) -> list[tuple[Path, Announced]]:
     return found
 
 
+def said(folder: Path) -> list[Announced]:
+    """What every training said last, also of those that are dead and were not yet taken out."""
+    return [found for path in sorted(folder.glob("*-*.json")) if (found := _read(path)) is not None]
+
+
+def lives(training: Announced) -> bool:
+    """Whether its process is there; one of another machine counts as there."""
+    if training.where != _where():
+        return True
+    seen = _seen(training.pid)
+    return seen is not None and seen[0] not in "ZXx" and seen[1] == training.start
+
+
 def stands(training: Announced) -> bool:
     """Whether it was stopped (SIGSTOP), so that it cannot answer before it is let go."""
     seen = _seen(training.pid) if training.where == _where() else None
@@ -143,8 +156,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _lives(training: Announced, path: Path) -> bool:
     if training.where == _where():
-        seen = _seen(training.pid)
-        return seen is not None and seen[0] not in "ZXx" and seen[1] == training.start
+        return lives(training)
     try:
         return time.time() - path.stat().st_mtime < _SILENT
     except OSError:

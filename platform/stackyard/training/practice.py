@@ -46,7 +46,7 @@ def practise(wanted: Practice) -> str:
     features, labels = _rows()
     batches, inputs, dice = Minibatches(_ROWS, _BATCH, _SEED), np.random.default_rng(_SEED), random.Random(_SEED)
     beside = None if wanted.beside is None else Path(wanted.beside)
-    with Resumable(Path(wanted.folder), wanted.name, beside=beside) as training:
+    with Resumable(Path(wanted.folder), wanted.name, beside=beside, often=0) as training:
         state = training.newest()
         if state is None:
             zeros = np.zeros(_COLUMNS)

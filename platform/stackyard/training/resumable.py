@@ -31,19 +31,21 @@ import numpy as np
 from stackyard.store import trainings
 from stackyard.training.states import Corrupt, State, decode, encode
 
-_OFTEN = 0.2
-"""Seconds between two words of how far it is; a file is written for each."""
 _SUFFIX = ".checkpoint"
 
 
 class Resumable:
     """The checkpoints of one training, and its place among those that run."""
 
-    def __init__(self, folder: Path, name: str = "training", *, keep: int = 3, beside: Path | None = None) -> None:
-        """`keep`: how many checkpoints stay. `beside`: where it is announced; None: where the environment says."""
+    def __init__(
+        self, folder: Path, name: str = "training", *, keep: int = 3, beside: Path | None = None, often: float = 0.2
+    ) -> None:
+        """`keep`: how many checkpoints stay. `beside`: where it is announced; None: where the environment says.
+        `often`: seconds between two words of how far it is."""
         self._folder, self._name, self._keep = folder, name, max(1, keep)
         self._beside = beside or trainings.found_by(os.environ)
         self._place = None if self._beside is None else trainings.place(self._beside)
+        self._often = often
         self._told, self._next = trainings.here(name, 0), 0.0
         self.warnings: list[str] = []
         """What was passed over, and why."""
@@ -107,7 +109,7 @@ class Resumable:
         if self._place is not None:
             with contextlib.suppress(OSError):  # a full disk beside the workspace is no reason to end a training
                 trainings.announce(self._place, self._told)
-        self._next = time.monotonic() + _OFTEN
+        self._next = time.monotonic() + self._often
 
 
 @dataclass(frozen=True)

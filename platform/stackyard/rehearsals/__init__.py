@@ -1,0 +1,1 @@
+"""Faults that are rehearsed on a leased cluster, for real, and what they cost."""
