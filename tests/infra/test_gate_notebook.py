@@ -54,6 +54,17 @@ def work():
 print(json.dumps({"tag": ray.get(work.remote(), timeout=120), "cpus": ray.cluster_resources()["CPU"]}))
 ray.shutdown()
 """
+TASK = "python task.py"
+JOB = f"""
+import time
+from ray.job_submission import JobSubmissionClient
+jobs = JobSubmissionClient(address)
+job = jobs.submit_job(entrypoint={TASK!r})
+while not jobs.get_job_status(job).is_terminal():
+    time.sleep(0.2)
+print(jobs.get_job_logs(job), jobs.get_job_info(job).message)
+print(jobs.get_job_status(job).value)
+"""
 
 
 @dataclass
@@ -170,11 +181,28 @@ def test_a_notebook_is_behind_its_token_is_frozen_with_its_kernels_and_goes_with
 
 
 @pytest.mark.ray
-def test_a_kernel_works_on_the_ray_of_its_cluster(opened: Opened):
-    client = opened.client
-    told = json.loads(client.run(client.kernel(), ON_RAY, seconds=240))
+def test_a_kernel_works_on_the_ray_of_its_cluster_and_its_jobs_are_saved(opened: Opened, tmp_path: Path):
+    client, evacuation = opened.client, Evacuation(opened.here.settings)
+    kernel = client.kernel()
+    said = client.run(kernel, ON_RAY, seconds=240)
+    told = next((json.loads(line) for line in said.splitlines() if line.startswith("{")), said)  # Ray talks, too
     assert told == {"tag": f"{opened.site['stack_id']}/lab", "cpus": 1.0}
     assert (opened.here.path / "made.txt").read_text() == "by a worker"
+    (opened.here.path / "helper.py").write_text("WORD = 'from a job'\n")
+    (opened.here.path / "task.py").write_text("import helper\nprint(helper.WORD)\n")
+    dashboard = opened.inputs["evacuation"]["extras"]["ray-jobs"]["jobs"]
+    said = client.run(kernel, f"address = {dashboard!r}\n{JOB}", seconds=240)
+    assert "SUCCEEDED" in said.splitlines(), said
+
+    assert evacuation.ask("save").yes
+    assert evacuation.ask("restore", "latest", str(tmp_path / "back"), f"--extras={tmp_path / 'beside'}").yes
+    jobs = json.loads((tmp_path / "beside/ray-jobs").read_text())
+    assert [each["entrypoint"] for each in jobs if each["status"] == "SUCCEEDED" and each["submission_id"]] == [TASK]
+    logs = [path.read_text() for path in (tmp_path / "beside/ray-logs").rglob("job-driver-*.log")]
+    assert any("from a job" in text for text in logs)
+    assert "pydantic==" in (tmp_path / "beside/environment").read_text()
+    assert list((tmp_path / "beside/notebook").rglob("history.sqlite")), "what was typed"
+
     opened.destroy()
     left = tagged.find(opened.site["stack_id"])
     assert {tagged.tags_of(process.pid).get(tagged.PROCESS_TAG) for process in left} == {"supervisor"}
