@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 from pathlib import Path
 
 from stackyard.spec import StackSpec
-from stackyard_infra.manifests import processes
+from stackyard_infra.manifests import leases, processes
 from stackyard_infra.manifests.places import Places
 
 
@@ -20,3 +21,15 @@ def now(spec: StackSpec) -> dt.datetime:
     with contextlib.suppress(FileNotFoundError):
         text = Path(file).read_text()
     return dt.datetime.fromisoformat(text.strip())
+
+
+def extended(spec: StackSpec) -> dict[str, float]:
+    """Seconds by which `stackyard lease extend` put off the end of each cluster that is there."""
+    places, found = Places.of(spec), {}
+    for name in spec.environment.clusters:
+        folder = leases.folder(places, name)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            told = json.loads((folder / "extensions.json").read_text())
+            mine = told["instance"] == json.loads((folder / "instance.json").read_text())["instance"]
+            found[name] = sum(float(each["seconds"]) for each in told["extensions"]) if mine else 0.0
+    return found

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stackyard.spec.leases import LeasedClusterSpec
 from stackyard_infra.capacity import MIB, local_needs
-from stackyard_infra.cli import leases, plan
+from stackyard_infra.cli import calendar, leases, plan
 from stackyard_infra.provider.evacuation import Answer
 from toy import toy_checkout
 
@@ -81,5 +81,5 @@ def toy_project(tmp_path: Path) -> Any:
 
 
 def test_the_calendar_counts_in_the_largest_unit():
-    words = [leases._about(seconds) for seconds in (0, 59, 60, 3_599, 3_600, 86_399, 86_400, 30 * 86_400)]
+    words = [calendar.about(seconds) for seconds in (0, 59, 60, 3_599, 3_600, 86_399, 86_400, 30 * 86_400)]
     assert words == ["0s", "59s", "1m", "59m", "1h", "23h", "1d", "30d"]

@@ -1,44 +1,55 @@
 """`stackyard lease` and `stackyard evacuate`: what ends when, what is not saved yet, and giving it up on purpose.
 
-Neither asks Pulumi or the program: all they need lies beside each workspace.
+Neither asks Pulumi or the program: all they need lies beside each workspace. What a lease allows, and who ends it when,
+the platform decides, asked as a process.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from stackyard.spec import StackSpec
-from stackyard.spec.units import duration_text
-from stackyard_infra.manifests.places import Places
+from stackyard.spec import units
+from stackyard_infra.cli import calendar, reaping
+from stackyard_infra.cli.checkouts import workspaces
+from stackyard_infra.provider import standing
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.evacuation import Evacuation
-from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
 
 FAILED, USAGE = 1, 2
-ONE_DISK = "store and workspace are on one disk: if it breaks, both are lost"
+LOOKED_AT = ("ends_by", "decision", "extensions", "may_extend", "money", "idle", "warnings", "troubles")
+"""Of what the platform says of a lease: what is passed on as it is."""
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack, a file stacks/<stack>.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 
 
+ClusterArgument = Annotated[str, typer.Argument(help="The leased cluster.")]
+BecauseOption = Annotated[str, typer.Option("--because", help="The reason, which others will read.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    app.command("lease")(lease)
+    group = typer.Typer(help="What ends when, and what is not saved yet; extend, suspend, resume.")
+    group.callback(invoke_without_command=True)(lease)
+    for verb in (extend, suspend, resume):
+        group.command()(verb)
+    app.add_typer(group, name="lease")
     app.command("evacuate")(evacuate)
+    app.command("reap")(reaping.reap)
 
 
-def lease(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def lease(context: typer.Context, stack: StackOption = "local", as_json: JsonOption = False) -> None:
     """What ends when, who is told, and what is not saved yet. Changes nothing."""
+    if context.invoked_subcommand is not None:
+        return
     now = dt.datetime.now(dt.UTC)
     try:
         clusters = [facts_of(here, now) for here in workspaces(stack, Path.cwd())]
@@ -49,11 +60,48 @@ def lease(stack: StackOption = "local", as_json: JsonOption = False) -> None:
     elif not clusters:
         print(f"stack {stack} has no leased clusters")
     else:
-        _show(clusters)
+        calendar.show(clusters)
+
+
+def extend(
+    cluster: ClusterArgument,
+    by: Annotated[str, typer.Option("--for", help="By how much its end moves: 7d, 12h.")],
+    because: BecauseOption,
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Have CLUSTER end later, as far as its lease allows; exit 5 where it does not."""
+    try:
+        seconds = units.seconds(by)
+    except ValueError as error:
+        _end(f"--for: {error}", USAGE)
+    options = (f"--seconds={seconds}", f"--by={getpass.getuser()}", f"--because={because}")
+    told = _asked(stack, cluster, "extend", *options, as_json=as_json)
+    if not as_json:
+        print(f"{cluster}: lent until {_minute(told.get('ends'))}")
+
+
+def suspend(
+    cluster: ClusterArgument, because: BecauseOption, stack: StackOption = "local", as_json: JsonOption = False
+) -> None:
+    """Save CLUSTER and end its processes; its workspace stays, and only a person starts it again."""
+    _asked(stack, cluster, "suspend", f"--because={because}", as_json=as_json)
+    if not as_json:
+        print(f"{cluster}: suspended; `stackyard lease resume {cluster} -s {stack}` starts it again")
+
+
+def resume(
+    cluster: ClusterArgument, stack: StackOption = "local", because: BecauseOption = "a person asked for it",
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Start a suspended CLUSTER again, which counts as use; exit 5 where its lease is over."""
+    _asked(stack, cluster, "resume", f"--by={getpass.getuser()}", f"--because={because}", as_json=as_json)
+    if not as_json:
+        print(f"{cluster}: runs")
 
 
 def evacuate(
-    cluster: Annotated[str, typer.Argument(help="The leased cluster.")],
+    cluster: ClusterArgument,
     stack: StackOption = "local",
     discard: Annotated[bool, typer.Option("--discard", help="Save nothing: choose to lose what is not saved.")] = False,
     because: Annotated[str | None, typer.Option("--because", help="Why it may be lost; others will read it.")] = None,
@@ -63,9 +111,7 @@ def evacuate(
     if discard != bool(because):
         _end("--discard and --because go together: what is lost on purpose has a reason", USAGE)
     try:
-        here = next((each for each in workspaces(stack, Path.cwd()) if each.cluster == cluster), None)
-        if here is None:
-            _end(f"stack {stack} has no leased cluster {cluster}; `stackyard lease -s {stack}` lists them", FAILED)
+        here = _named(stack, cluster)
         evacuation = Evacuation(here.prepare())
         answer = evacuation.ask("discard", f"--because={because}") if discard else evacuation.ask("evacuate")
         if answer.yes and not discard:
@@ -80,58 +126,30 @@ def evacuate(
         _end(f"{cluster} goes on as before:\n{answer.because()}", FAILED)
 
 
-def expected(spec: StackSpec) -> list[dict[str, Any]]:
-    """What `plan` says of the clusters that `spec` lends, as plain data."""
-    places = Places.of(spec)
-    same_disk = "://" not in str(places.store) and _disk(places.store) == _disk(places.state)
-    found = []
-    for name, cluster in spec.environment.clusters.items():
-        end = None if cluster.lease.end is None else cluster.lease.end.isoformat()
-        terms = {"end": end, "ttl": cluster.lease.ttl, "idle": cluster.lease.idle, "every": cluster.save.every}
-        found.append({"cluster": name, "owner": cluster.owner, **terms, "same_disk": same_disk})
-    return found
-
-
-def show_expected(console: Console, clusters: list[dict[str, Any]]) -> None:
-    """The same for people, a line a cluster."""
-    for each in clusters:
-        until = f"until {each['end']}, " if each["end"] else ""
-        line = f"cluster {each['cluster']}: lent {until}for {duration_text(each['ttl'])} at the most"
-        line += f", saved every {duration_text(each['every'])}"
-        if each["same_disk"]:
-            line += f"; {ONE_DISK}"
-        console.print(line, soft_wrap=True)
-
-
-def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:
-    """Every leased cluster of `stack` that lies in this checkout, whatever the stack's file says of it now."""
-    checkout = next((each for each in (cwd, *cwd.parents) if (each / "Pulumi.yaml").is_file()), None)
-    if checkout is None:
-        raise Refusal("There is no Pulumi.yaml here or above: run this inside the checkout.")
-    state = checkout.resolve() / ".stackyard" / stack
-    for settings in sorted(state.glob("leases/*/evacuation.json")):
-        stack_id = json.loads(settings.read_text())["stack_id"]
-        site = Site(stack, stack_id, state, Path(f"/tmp/sy-{os.getuid()}-{stack_id}"))
-        yield Workspace(site, settings.parent.name)
-
-
 def facts_of(here: Workspace, now: dt.datetime) -> dict[str, Any]:
-    """When a cluster ends and what of it is safe, as plain data."""
+    """When a cluster ends, what is ahead of it and what of it is safe, as plain data."""
     lease, record = here.lease(), here.record()
-    end = ends(lease, record.opened if record else "")
     saved = Evacuation(here.prepare()).ask("status").told
+    _, told, _ = standing.ask(here.folder, "status", limit=standing.LIMIT)
+    end = ends(lease, record.opened if record else "") if "ends" not in told else _moment(told["ends"])
+    now = _moment(told.get("at")) or now
+    suspended = here.suspended()
     return {
         "cluster": here.cluster,
         "owner": lease.get("owner"),
         "ends": None if end is None else end.isoformat(),
         "left": None if end is None else (end - now).total_seconds(),
-        "state": "sealed" if here.sealed() else "open",
+        "state": "sealed" if here.sealed() else "open" if suspended is None else "suspended",
+        "suspended": suspended,
         "unsaved": saved.get("unsaved_now"),
         "age": saved.get("age"),
         "late": saved.get("late"),
         "same_disk": saved.get("same_disk"),
         "store": saved.get("store"),
         "losses": saved.get("losses", []),
+        "hours": (lease.get("lease") or {}).get("hours"),
+        "next_warning": calendar.next_warning(lease, end, now),
+        **{name: told.get(name) for name in LOOKED_AT},
     }
 
 
@@ -146,49 +164,32 @@ def ends(lease: dict[str, Any], opened: str) -> dt.datetime | None:
     return min(found, default=None)
 
 
-def _show(clusters: list[dict[str, Any]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("cluster", "", "told before", "ends (UTC)", "left", "not saved now", "safe until"):
-        table.add_column(heading, header_style="dim")
-    for each in clusters:
-        end = "" if each["ends"] is None else each["ends"][:16].replace("T", " ")
-        table.add_row(each["cluster"], each["state"], each["owner"] or "", end, *_words(each))
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    for each in clusters:
-        for sentence in _warnings(each):
-            console.print(f"{each['cluster']}: {sentence}", soft_wrap=True)
+def _named(stack: str, cluster: str) -> Workspace:
+    found = next((each for each in workspaces(stack, Path.cwd()) if each.cluster == cluster), None)
+    if found is None:
+        _end(f"stack {stack} has no leased cluster {cluster}; `stackyard lease -s {stack}` lists them", FAILED)
+    return found
 
 
-def _words(facts: dict[str, Any]) -> list[str]:
-    left, age, unsaved = facts["left"], facts["age"], facts["unsaved"]
-    return [
-        "" if left is None else "over" if left <= 0 else _about(left),
-        "unknown" if unsaved is None else str(unsaved),
-        "never" if age is None else f"{_about(age)} ago",
-    ]
+def _asked(stack: str, cluster: str, verb: str, *options: str, as_json: bool) -> Mapping[str, Any]:
+    """What the platform answers. Ends the command with its exit code where that is not 0."""
+    try:
+        code, told, said = standing.ask(_named(stack, cluster).folder, verb, *options)
+    except Refusal as refusal:
+        _end(str(refusal), FAILED)
+    if as_json:
+        print(json.dumps(dict(told), indent=2))
+    if code != 0:
+        _end(f"{cluster}: {told.get('reason') or said}", code)
+    return told
 
 
-def _warnings(facts: dict[str, Any]) -> Iterator[str]:
-    if facts["store"] == "away":
-        yield "the store is away, so nothing is saved"
-    elif facts["late"] and facts["state"] == "open":
-        yield "nothing was saved for more than twice `save.every`"
-    if facts["same_disk"]:
-        yield ONE_DISK
+def _moment(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
 
 
-def _about(seconds: float) -> str:
-    """A duration by its largest unit: 3d, 5h, 12m, 40s."""
-    for unit, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= unit:
-            return f"{seconds // unit:.0f}{letter}"
-    return f"{seconds:.0f}s"
-
-
-def _disk(path: Path) -> int:
-    """The device on which `path` lies, or will lie."""
-    return next(each.stat().st_dev for each in (path, *path.parents) if each.exists())
+def _minute(text: str | None) -> str:
+    return "nobody knows when" if text is None else f"{text[:16].replace('T', ' ')} UTC"
 
 
 def _end(sentence: str, code: int) -> NoReturn:

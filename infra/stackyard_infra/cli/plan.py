@@ -18,9 +18,9 @@ from rich.table import Table
 
 from stackyard.spec import SpecError, StackSpec, check_leases, find_stack, load
 from stackyard_infra import capacity
-from stackyard_infra.cli import leases, stages
+from stackyard_infra.cli import expecting, stages
 from stackyard_infra.manifests.places import Places
-from stackyard_infra.moment import now
+from stackyard_infra.moment import extended, now
 from stackyard_infra.provider import tagged
 
 FAILED, INVALID_SPEC = 1, 3
@@ -39,12 +39,12 @@ def plan(
     """Is the spec sound, is the data, what will run, and will it fit this machine. Changes nothing."""
     try:
         spec = load(find_stack(stack, Path.cwd()))
-        check_leases(spec, now(spec))
+        check_leases(spec, now(spec), extended(spec))
     except SpecError as error:
         _end(str(error), INVALID_SPEC)
     facts = facts_of(spec, this_machine(spec.checkout, Places.of(spec).stack_id))
     facts["rollout"] = stages.forecast(spec)
-    facts["clusters"] = leases.expected(spec)
+    facts["clusters"], facts["ceiling"] = expecting.expected(spec), expecting.ceiling(spec)
     if not as_json:
         _show(facts)
     if data:
@@ -128,7 +128,7 @@ def _show(facts: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     stages.show(console, facts["rollout"])
-    leases.show_expected(console, facts["clusters"])
+    expecting.show(console, facts["clusters"], facts["ceiling"])
 
 
 def _end(sentence: str, code: int) -> NoReturn:

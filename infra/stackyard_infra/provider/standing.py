@@ -24,31 +24,40 @@ ENDS = {
     "ttl": "it was open for as long as it was lent",
     "budget": "it cost what it may cost",
 }
+FAILED = 1
 LIMIT = 120
 """Seconds: it reads files and asks what runs on this machine."""
 
 
 def standing(folder: Path, command: Sequence[str] = MODULE) -> Mapping[str, Any]:
     """What is known of the lease of the cluster in `folder`. Raises Refusal when nobody can say."""
-    asked = [*command, "status", str(folder), "--json"]
+    code, told, said = ask(folder, "status", command=command, limit=LIMIT)
+    if not {"at", "all_ends"} <= told.keys():
+        raise Refusal(
+            f"Whether the lease of {folder.name} is over is not known: `leasing status` failed "
+            f"(exit code {code}: {said}). Run the command again."
+        )
+    return told
+
+
+def ask(
+    folder: Path, verb: str, *arguments: str, command: Sequence[str] = MODULE, limit: float | None = None
+) -> tuple[int, Mapping[str, Any], str]:
+    """What `verb` answers of the cluster in `folder`: exit code, document ({} for none), last words on stderr."""
+    asked = [*command, verb, str(folder), *arguments, "--json"]
     try:
         done = subprocess.run(
             asked, env=surroundings(os.environ) | {"PYTHONSAFEPATH": "1"}, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors="replace", timeout=LIMIT,
+            capture_output=True, text=True, errors="replace", timeout=limit,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refusal(f"Whether the lease of {folder.name} is over is not known: {error}. Run it again.") from None
+        return FAILED, {}, str(error)
+    said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
     try:
-        told = json.loads(done.stdout)
+        told = json.loads((done.stdout.strip().splitlines() or [""])[-1])
     except ValueError:
-        told = None
-    if not isinstance(told, dict) or not {"at", "all_ends"} <= told.keys():
-        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise Refusal(
-            f"Whether the lease of {folder.name} is over is not known: `leasing status` failed "
-            f"(exit code {done.returncode}: {said}). Run the command again."
-        )
-    return told
+        told = {}
+    return done.returncode, told if isinstance(told, dict) else {}, said
 
 
 def refuse_over(stack: str, folder: Path, command: Sequence[str] = MODULE) -> None:

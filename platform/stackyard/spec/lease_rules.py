@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stackyard.spec.findings import Finding, of_time_zone
@@ -40,11 +40,11 @@ def of_environment(environment: EnvironmentSpec) -> Iterator[Finding]:
     yield from _ceiling(environment)
 
 
-def ended(environment: EnvironmentSpec, now: dt.datetime) -> Iterator[Finding]:
-    """Leases that are over at `now` (with a time zone): nothing may be made for them."""
+def ended(environment: EnvironmentSpec, now: dt.datetime, extended: Mapping[str, float]) -> Iterator[Finding]:
+    """Leases that are over at `now` (with a time zone): nothing may be made for them. `extended` is in seconds."""
     for name, cluster in environment.clusters.items():
         end = end_of(cluster)
-        if end is not None and end <= now:
+        if end is not None and end + dt.timedelta(seconds=extended.get(name, 0.0)) <= now:
             keys = ("clusters", name, "lease", "end")
             rule = "is in the past, so nothing would be made for it"
             remedy = "write a later day, or take the cluster away"

@@ -94,9 +94,12 @@ def load(stack_file: Path) -> StackSpec:
     return StackSpec(file.stem, file, checkout, project, folder, environment, MappingProxyType(origins))
 
 
-def check_leases(spec: StackSpec, now: dt.datetime) -> None:
-    """Raises SpecError when a lease is over at `now` (with a time zone): an `up` would make what has to go."""
-    if over := list(lease_rules.ended(spec.environment, now)):
+def check_leases(spec: StackSpec, now: dt.datetime, extended: Mapping[str, float] = MappingProxyType({})) -> None:
+    """Raises SpecError when a lease is over at `now` (with a time zone): an `up` would make what has to go.
+
+    `extended`: seconds by which a cluster's end was put off.
+    """
+    if over := list(lease_rules.ended(spec.environment, now, extended)):
         document = read(spec.file)
         raise SpecError(_told(each, document) for each in over)
 
