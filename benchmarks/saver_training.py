@@ -5,8 +5,8 @@
 One process trains all the time, on every core: a small network of numpy; every 2 seconds a checkpoint (weights and
 `checkpoint` MiB that are new each time, the last 5 kept) and a line of a log, beside 2,000 files that do not change. In
 every other window a saver (`python -m stackyard.evacuation watch`) saves the workspace every `every` seconds, as beside
-a leased cluster. Windows come in pairs, in an order drawn anew for each; the first save of all is made before; the start
-of the saver counts. Prints one JSON object: steps a second with and without, the ratio of each pair as [median, lowest,
+a leased cluster. Windows come in pairs, in an order drawn anew for each; the first save of all is made before; its
+start counts. Prints one JSON object: steps a second with and without, the ratio of each pair as [median, lowest,
 highest], and how many versions were made. On a busy machine only the ratio says something.
 """
 

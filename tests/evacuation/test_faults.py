@@ -51,7 +51,9 @@ class Life(RuleBasedStateMachine):
         self.sure = 0
         """The first of them that the newest version may be: of the last one that ended well."""
         self.damaged = False
-        """Whether something in the store was spoiled since the last proof."""
+        """Whether something in the store was spoiled since the last proof, and not stored anew."""
+        self.found = False
+        """Whether a proof found it, so that the next save stores it anew."""
         self.draws = 0
         name, _, value = (self.lab.settings.processes_tag or "").partition("=")
         assert name == TAG
@@ -122,6 +124,7 @@ class Life(RuleBasedStateMachine):
         if self.ask("save", kill=kill).code == 0:
             assert not self.away, "it saved to a store that is away"
             self.sure = len(self.tried) - 1
+            self.damaged = self.damaged and not self.found
             if not self.damaged:
                 self.holds("latest", now, "a save")
 
@@ -134,7 +137,7 @@ class Life(RuleBasedStateMachine):
         if answer.code == 0:
             assert self.still
             assert not self.away, "it gave a receipt into a store that is away"
-            self.sure = len(self.tried) - 1
+            self.sure, self.damaged = len(self.tried) - 1, False
             self.holds(answer.told["receipt"], now, "a receipt")
         elif answer.code == 1:
             self.refused(answer)
@@ -148,7 +151,7 @@ class Life(RuleBasedStateMachine):
         if answer.code == 0:
             assert self.still
             assert not self.away, "it suspended what a store that is away does not have"
-            self.sure = len(self.tried) - 1
+            self.sure, self.damaged = len(self.tried) - 1, False
             self.holds("latest", now, "a suspension")
             assert self.ask("receipt").code == 1, "a suspension counts as a receipt"
         elif answer.code == 1 and not was_sealed:
@@ -157,8 +160,7 @@ class Life(RuleBasedStateMachine):
     def refused(self, answer: Outcome) -> None:
         assert self.away or self.damaged, f"it refused without a reason: {answer.told}"
         assert not self.still or sealed(self.lab.settings), f"it refused and left everybody frozen: {answer.told}"
-        if not self.away:
-            self.damaged = False  # it was found: the next save stores it anew
+        self.found = self.found or not self.away
 
     @rule(kill=st.none() | st.sampled_from(THAWING))
     def thaw(self, kill: str | None) -> None:
@@ -196,7 +198,7 @@ class Life(RuleBasedStateMachine):
             content = bytearray(pack.read_bytes())
             content[int(place * len(content))] ^= 1 << bit
             pack.write_bytes(bytes(content))
-            self.damaged = True
+            self.damaged, self.found = True, False
 
     @precondition(lambda self: not self.away)
     @rule()
