@@ -106,6 +106,13 @@ def without_data(bench: Lent, _pids: list[int]) -> None:
     log.write_text("noise\nDataError: the database is away\n")
 
 
+def missed(bench: Lent, _pids: list[int]) -> None:
+    Saver(bench.settings).save()
+    checks = [{"name": "time to resume", "found": "never", "limit": "at most 5m", "held": False}]
+    told = {"scenario": "head-loss", "at": "2026-11-20T10:00:00+00:00", "held": False, "measured": {}, "checks": checks}
+    bench.write("rehearsals.json", {"version": 1, "last": {"head-loss": told}})
+
+
 def unreadable(bench: Lent, _pids: list[int]) -> None:
     Saver(bench.settings).save()
     (bench.folder / "lease.json").write_text("{")
@@ -119,9 +126,10 @@ def unreadable(bench: Lent, _pids: list[int]) -> None:
         (frozen, "process lease-bench-head is stopped"),
         (half_saved, "it was suspended with work that is not saved"),
         (without_data, "code and data could not be put into it: DataError: the database is away"),
+        (missed, "rehearsal of head-loss at 2026-11-20T10:00:00+00:00 missed its objective: time to resume never"),
         (unreadable, "lease.json"),
     ],
-    ids=["never-saved", "dead", "frozen", "suspended-unsaved", "without-data", "unreadable"],
+    ids=["never-saved", "dead", "frozen", "suspended-unsaved", "without-data", "rehearsal-missed", "unreadable"],
 )
 def test_a_cluster_that_needs_attention_says_why(
     bench: Lent, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Lent, list[int]], None], told: str

@@ -59,7 +59,12 @@ def render(clusters: list[Cluster]) -> RenderableType:
         for each in clusters
         if each["suspended"]
     ]
-    return Group(table, *stopped)
+    rehearsed = [
+        Text(f"cluster {cluster['name']}: {each['scenario']} rehearsed {each['at']}, {_held(each)}")
+        for cluster in clusters
+        for each in cluster["rehearsals"][:1]
+    ]
+    return Group(table, *stopped, *rehearsed)
 
 
 def _one(card: StackCard, folder: Path, processes: list[dict[str, Any]], now: dt.datetime) -> Cluster:
@@ -83,6 +88,7 @@ def _one(card: StackCard, folder: Path, processes: list[dict[str, Any]], now: dt
         "notebook": lease.get("notebook"),
         "workspace": str(folder / "workspace"),
         "waits_for_data": _waits(card, folder),
+        "rehearsals": _rehearsals(folder),
         "processes": processes if told["state"] == "open" else [],
     }
 
@@ -107,6 +113,9 @@ def _problems(cluster: Cluster) -> Iterator[tuple[str, str]]:
     if cluster["waits_for_data"].get("failed"):
         told = cluster["waits_for_data"]
         yield f"the project's code and data could not be put into it: {told['failed']}", told["log"]
+    for each in cluster["rehearsals"]:
+        if not each["held"]:
+            yield f"the rehearsal of {each['scenario']} at {each['at']} missed its objective: {each['missed']}", ""
     for trouble in cluster["troubles"]:
         yield trouble, ""
 
@@ -132,6 +141,17 @@ def _waits(card: StackCard, folder: Path) -> dict[str, str]:
     return {"log": str(log), **({"failed": last[0]} if last else {})}
 
 
+def _rehearsals(folder: Path) -> list[dict[str, Any]]:
+    """The last of each kind, the newest first."""
+    last = _object(folder / "rehearsals.json").get("last")
+    found: list[dict[str, Any]] = []
+    for each in last.values() if isinstance(last, dict) else ():
+        missed = [f"{c['name']} {c['found']}" for c in each.get("checks", ()) if not c.get("held")]
+        told = {name: each.get(name) for name in ("scenario", "at", "held", "measured")}
+        found.append({**told, "missed": ", ".join(missed)})
+    return sorted(found, key=lambda each: str(each["at"]), reverse=True)
+
+
 def _object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
@@ -145,6 +165,10 @@ def _safe(cluster: Cluster) -> str:
         return "nothing was saved yet"
     every = "" if cluster["every"] is None else f" (saved every {duration_text(cluster['every'])})"
     return f"{_about(cluster['age'])}{every}"
+
+
+def _held(rehearsal: dict[str, Any]) -> str:
+    return "objective held" if rehearsal["held"] else f"objective missed ({rehearsal['missed']})"
 
 
 def _left(seconds: float | None) -> str:
