@@ -341,6 +341,26 @@ def test_what_may_write_in_a_workspace_carries_the_clusters_tag_and_its_own_toke
     assert len(numbers) == len(set(numbers)) == 9 + 2 * len(leases.NODE_PORTS)
 
 
+def test_what_runs_and_listens_is_expected_of_the_stack_and_of_each_leased_cluster(stack: Callable[..., StackSpec]):
+    registered = plan(stack(store=LENT.replace("lease:", "budget: {hourly_price: 3}, lease:")), at=BEFORE)
+    whole = registered["ledger"]["inputs"]["ledger"]
+    running = {name for name, resource in registered.items() if resource["type"].endswith(":Process")}
+    assert set(whole["processes"]) == {"supervisor", *running}
+    assert {each["name"] for each in whole["ports"]} == set(registered["ports"]["inputs"]["names"])
+    assert {each["name"] for each in whole["addresses"]} == {"serving", "training", "lease-lab"}
+    assert "ledger" in registered["supervisor"]["waits_for"], "known before anything runs"
+    kept = {each["path"] for each in whole["kept"]}
+    assert {registered[name]["inputs"]["path"] for name in ("artifacts", "database", "registry-folder")} <= kept
+    part = registered["cluster-lab"]["inputs"]["ledger"]
+    assert all(each["name"].startswith("lease-lab-") for each in part["ports"])
+    assert len(part["ports"]) == len(processes.RAY_PORTS) + 2 * len(leases.NODE_PORTS)
+    assert [each["name"] for each in part["addresses"]] == ["lease-lab"]
+    assert part["hourly_price"] == 3
+    assert part["prefixes"] == ["workspaces/lab/", "receipts/lab/", "discards/lab/"]
+    nothing = plan(stack(store="store: {keep: false}\n"))["ledger"]["inputs"]["ledger"]
+    assert [each["what"] for each in nothing["kept"]] == ["logs"]
+
+
 def test_the_saver_can_read_the_settings_that_it_is_given(stack: Callable[..., StackSpec], tmp_path: Path):
     spec = stack(store=LENT.replace("lease:", "save: {every: 1m, encrypt: true, exclude: ['*.tmp']}, lease:"))
     inputs = plan(spec, at=BEFORE)["cluster-lab"]["inputs"]

@@ -8,7 +8,7 @@ from stackyard.spec import StackSpec
 from stackyard_infra.components import code
 from stackyard_infra.components.store import ArtifactStore
 from stackyard_infra.components.supervision import Supervision
-from stackyard_infra.manifests import leases
+from stackyard_infra.manifests import leases, ledger
 from stackyard_infra.manifests.processes import clock
 from stackyard_infra.resources import EvacuationGate, LeasedCluster
 
@@ -39,6 +39,9 @@ class Lease(pulumi.ComponentResource):
             ),
             lease=supervision.lowered(
                 lambda ports, addresses, _: leases.lease(name, spec.environment, ports, addresses, clock(spec, places))
+            ),
+            ledger=supervision.lowered(
+                lambda ports, addresses, _: ledger.of_cluster(name, wanted, places, ports, addresses)
             ),
             opts=inside,
         )

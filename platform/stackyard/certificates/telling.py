@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
-from stackyard.certificates.certificate import Certificate, Given
+from stackyard.certificates.certificate import Certificate
 from stackyard.certificates.issuing import Issued, price
 
 LINES = 20
@@ -59,11 +59,6 @@ def lines(body: Certificate) -> Iterator[str]:
         yield f"given up: {each['cluster']}: {what}, by {each['by']}: {each['because']}"
     yield from (f"not ours: {each}" for each in body.others[:LINES])
     yield from (f"missing: {each['what']} {each['path']}" for each in body.kept if not each["there"])
-
-
-def named(given: Given) -> str:
-    """Where a certificate is, for people."""
-    return given.body.name if given.place == str(given.path) else f"{given.body.name} ({given.place} in the store)"
 
 
 def _lasted(body: Certificate) -> str:

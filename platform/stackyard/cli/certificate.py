@@ -8,9 +8,11 @@ from typing import Any
 
 from stackyard.certificates import certificate, checking, telling
 from stackyard.certificates.certificate import CertificateError, Given
+from stackyard.certificates.losses import opened
 from stackyard.cli.failures import Failure
 from stackyard.cli.stack import checkout
 from stackyard.evacuation.errors import EvacuationError
+from stackyard.store import layout
 
 LATEST = "latest"
 
@@ -37,7 +39,7 @@ def show(stack: str, which: str, *, as_json: bool) -> None:
         print(f"  cluster {each['cluster']}: {each['verdict']}: {each['name']}")
     for each in body.kept:
         print(f"  kept: {each['what']}: {each['path']}{'' if each['there'] else ' (not there)'}")
-    print(f"  {telling.named(given)}, sha256 {given.digest}")
+    print(f"  {body.name}, sha256 {given.digest}, {_where(given)}")
 
 
 def verify(stack: str, which: str, *, as_json: bool) -> None:
@@ -54,6 +56,18 @@ def verify(stack: str, which: str, *, as_json: bool) -> None:
             print(f"{each.claim}: {word}{f' ({each.because})' if each.because else ''}")
     if broken:
         raise Failure(f"{given.body.name} does not hold: {broken[0].claim}: no")
+
+
+def _where(given: Given) -> str:
+    """Where it lies, as far as can be seen now."""
+    body, location = given.body, certificate.store_of(given.path.parent)
+    place = layout.certificate(body.stack_id, body.stem, body.number)
+    try:
+        if location and opened(location).exists(place):
+            return f"{place} in the store, and {given.path}"
+    except EvacuationError as error:
+        return f"{given.path} ({error})"
+    return str(given.path)
 
 
 def _find(stack: str, which: str) -> Given:
@@ -73,8 +87,6 @@ def _find(stack: str, which: str) -> Given:
                 return certificate.read(path.read_bytes(), path, keys)
         location = certificate.store_of(folder)
         if location and which.startswith("certificates/"):
-            from stackyard.certificates.losses import opened
-
             return certificate.read(opened(location).read(which), folder / Path(which).name, keys, which)
     except (CertificateError, EvacuationError, OSError) as error:
         raise Failure(str(error)) from None
