@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> NoReturn:
     if rest and options.verb != "kubectl":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        sys.exit(_dispatch(options, [word for word in rest if word != "--"]))
+        sys.exit(_dispatch(options, rest[1:] if rest[:1] == ["--"] else rest))
     except KeyboardInterrupt:
         say.stop("interrupted; run it again to go on from here.", 130)
 

@@ -43,7 +43,8 @@ def target() -> Path:
         binaries.target(lock.read().modules["own"]).name,
         places.LOCK,
         _PROJECT,
-        *sorted(_INSIDE.glob("*.sh")),
+        _INSIDE / "install.sh",
+        _INSIDE / "seed.sh",
     )
     return folders.cache() / f"images-{made_of[:16]}"
 

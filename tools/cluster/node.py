@@ -29,7 +29,7 @@ from cluster.folders import Home
 from machine import places, say
 
 _MODULES = (*profiles.CONTROL_PLANE, "coredns")
-_PROGRAMS = ("ip", "unshare", "mount", "pivot_root", "chroot", "tar", "nice")
+_PROGRAMS = ("ip", "unshare", "nsenter", "mount", "pivot_root", "chroot", "tar", "nice")
 _KERNEL = ("overlay", "br_netfilter", "nf_conntrack", "nf_tables", "veth")
 _LINK_SECONDS = 5.0
 _WHERE = daemons.Places(
@@ -112,9 +112,12 @@ def link(home: Home, chosen: Addresses, first: int) -> None:
         _ip("link", "add", home.name, "type", "veth", "peer", "name", "eth0", "netns", str(first))
     _ip("address", "replace", f"{chosen.machine}/{chosen.link}", "dev", home.name)
     _ip("link", "set", home.name, "up")
+    inside = ("nsenter", "--target", str(first), "--net")
+    _ip("address", "replace", f"{chosen.node}/{chosen.link}", "dev", "eth0", by=inside)
+    _ip("link", "set", "eth0", "up", by=inside)
+    _ip("route", "replace", "default", "via", chosen.machine, by=inside)
     for block in (chosen.pods, chosen.services):
-        end = time.monotonic() + 10
-        _ip("route", "replace", block, "via", chosen.node, "dev", home.name, until=end)
+        _ip("route", "replace", block, "via", chosen.node, "dev", home.name)
 
 
 def _texts(chosen: Addresses) -> dict[str, str]:
@@ -141,7 +144,7 @@ def _start(home: Home, chosen: Addresses, texts: dict[str, str], digest: str) ->
     command = [
         *("unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
         *("sh", str(folders.HERE / "inside" / "node.sh"), str(home.folder), str(roots.target("node")), daemons.NODE),
-        *(f"{chosen.node}/{chosen.link}", chosen.machine, ",".join(map(str, groups.folders))),
+        *(f"{chosen.node}/{chosen.link}", ",".join(map(str, groups.folders))),
         *(f"{module.name}={binaries.target(module)}" for module in profiles.modules(_MODULES)),
     ]
     log = home.logs / "node.log"
@@ -213,11 +216,8 @@ def _link_there(home: Home) -> bool:
     return Path("/sys/class/net", home.name).exists()
 
 
-def _ip(*words: str, until: float = 0.0) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True)
-    while done.returncode and time.monotonic() < until:
-        time.sleep(0.1)
-        done = subprocess.run(["ip", *words], capture_output=True, text=True)
+def _ip(*words: str, by: tuple[str, ...] = ()) -> None:
+    done = subprocess.run([*by, "ip", *words], capture_output=True, text=True)
     if done.returncode:
         say.stop(f"`ip {' '.join(words)}` failed: {done.stderr.strip()}", steps.FAILED)
 
