@@ -7,8 +7,12 @@ command must save that, too, or refuse and say so.
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
+import random
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from killing import NOTHING, UP, Point, ground, in_good_order, killed_at
-from lending import Lent
+from killing import NOTHING, UP, Point, ground, in_good_order
+from lending import CLUSTER, Lent, lived_through
 from stackyard_infra.provider import tagged
 from stranger import Stranger, strangers_ray
-from tally import Refusal, Row, Tally
-from toy import Stack, toy_checkout
+from tally import Row, Tally
+from toy import Stack, toy_checkout, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(3600)]
 SEED = int(os.environ.get("STACKYARD_SEED", "20261121"))
@@ -71,60 +75,98 @@ def plan(lent: Lent, operation: str) -> list[Point]:
     return points
 
 
-def taken_up(lent: Lent, then: str, worked: bool, tally: Tally) -> str:
-    """The next command, and what is wrong after it. It must refuse what was made after its gate had gone."""
-    lent.remember()
-    if then == "up":
-        status = lent.make_up()
-        if not status:
-            lent.working()
-            lent.remember()
-        return f"make up ended with {status}" if status else lent.complaint()
-    must = worked and lent.unguarded()
-    status = lent.make_down()
-    if must or status:
-        tally.refusals.append(Refusal("a destroy between gate and cluster, after work", must, status != 0))
-        if lost := lent.lacks(lent.instance(), lent.workspace, tally):
-            return f"refused, and {lost}"
-        status = lent.make_up() or lent.make_down()
-    left = lent.leftovers()
-    tally.leftovers += left
-    return f"make down ended with {status}" if status else ", ".join(left)
-
-
 STEPS = {"up": "create", "update": "update", "destroy": "delete"}
 
 
 @pytest.mark.parametrize("operation", STEPS)
 def test_after_a_kill_at_any_event_the_next_command_converges_and_no_work_is_lost(
-    operation: str, lent: Lent, stranger: Stranger, neighbour: Stack, tally: Tally, capfd: pytest.CaptureFixture[str]
+    operation: str,
+    lent: Lent,
+    neighbour: Stack,
+    tally: Tally,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    stranger = request.getfixturevalue("stranger") if operation == "destroy" else None
     others = neighbour.running()
     points = plan(lent, operation)
-    state = NOTHING if operation == "destroy" else UP
-    rows, late = list[Row](), 0
-    for number, point in enumerate(in_good_order(points, state)):
-        started = time.monotonic()
-        killed = killed_at(lent, point, state)
-        worked = False
-        if point.victim == "engine":  # else the next command comes at once, while what was killed may still be at work
-            lent.settled()
-            worked = lent.work(f"late-{number}")
-        late += worked
-        wrong = taken_up(lent, point.then, worked, tally)
+    state, rows = NOTHING if operation == "destroy" else UP, list[Row]()
+    for point in in_good_order(points, state):
+        rows.append(lived_through(lent, point, state, tally))
         state = UP if point.then == "up" else NOTHING
-        tally.leftovers += (strays := lent.settled())
-        wrong = wrong or lent.gone_well(tally) or ", ".join(strays)
-        seconds = time.monotonic() - started
-        row = Row(point.operation, point.event, point.occurrence, point.victim, point.then, killed, wrong, seconds)
-        rows.append(row)
-        tally.rows.append(row)
         with capfd.disabled():
-            print(f"\n{row}", end="", flush=True)
+            print(f"\n{rows[-1]}", end="", flush=True)
         assert neighbour.running() == others, "another stack is untouched"
-    assert late, "somebody worked on after a kill"
+    assert lent.made, "somebody worked on after a kill"
     done = {f"{event} {STEPS[operation]}" for event in ("resourcePreEvent", "resOutputsEvent")}
     changed = lent.named if operation != "update" else ("LeasedCluster",)  # no gate is ever updated
     assert {row.event for row in rows} >= {f"{event} {each}" for event in done for each in changed}
     assert [str(row) for row in rows if not row.killed or row.wrong] == []
-    assert stranger.answers(), "somebody else's Ray is untouched"
+    assert stranger is None or stranger.answers(), "somebody else's Ray is untouched"
+
+
+def test_with_everything_gone_and_nobody_destroying_what_is_older_than_the_newest_version_comes_back(
+    lent: Lent, tally: Tally
+) -> None:
+    """The whole cluster is killed and its folder removed, at moments that are drawn; the saver saves all the time."""
+    drawn = random.Random(SEED)
+    tally.seeds["everything_gone"] = SEED
+    lent.saves("1s")
+    for number in range(3):
+        assert lent.make_up() == 0
+        lent.working()
+        lent.work(f"work-{number}")
+        lent.remember()
+        instance = lent.instance()
+        time.sleep(1.5 + 3 * drawn.random())
+        tagged.end(lent.stack_id, grace=0)
+        shutil.rmtree(lent.beside)
+        newest = max((lent.store / "workspaces" / CLUSTER / "versions").glob("*.json"))
+        version = json.loads(newest.read_bytes())["body"]
+        assert version["instance"] == instance
+        started = dt.datetime.fromisoformat(version["started"]).timestamp()
+        wrong = lent.restored("latest", lent.folder / "back")
+        wrong = wrong or lent.lacks(instance, lent.folder / "back", tally, until=started)
+        lent.checked.add(instance)
+        tally.rows.append(Row("lend", "everything", f"{number + 1} of 3", "cluster", "up", True, wrong, 0))
+        assert not wrong
+    assert lent.make_up() == 0
+    lent.working()
+    lent.remember()
+    assert lent.complaint() == ""
+    assert lent.make_down() == 0
+    left = lent.leftovers()
+    tally.leftovers += left
+    assert left == []
+    assert lent.gone_well(tally) == ""
+
+
+def test_an_evacuation_killed_at_any_moment_is_done_by_the_next_destroy(lent: Lent, tally: Tally) -> None:
+    """The process that a gate asks is killed, at moments that are drawn: refused, and nobody stands still for good."""
+    drawn, asked = random.Random(SEED), f"evacuation-{CLUSTER}"
+    tally.seeds["evacuation_killed"] = SEED
+    for number in range(4):
+        assert lent.make_up() == 0
+        lent.working()
+        lent.remember()
+        delay = drawn.random() * 1.2
+        engine = subprocess.Popen(
+            lent.command("destroy", "--yes", "--skip-preview"), cwd=lent.folder, env=lent.environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until(lambda engine=engine: tagged.find(lent.stack_id, asked) or engine.poll() is not None)
+        time.sleep(delay)
+        victims = [each for each in tagged.find(lent.stack_id, asked) if "evacuate" in each.cmdline()]
+        for victim in victims:
+            victim.kill()
+        ended = engine.wait()
+        wrong = "" if not victims or ended else "a gate took a killed evacuation for a yes"
+        lent.settled()
+        worked = lent.beside.exists() and lent.work(f"after-{number}")
+        wrong = wrong or lent.next("down" if number % 2 else "up", worked, tally)
+        if not number % 2:
+            wrong = wrong or lent.next("down", False, tally)
+        wrong = wrong or lent.gone_well(tally)
+        row = Row("destroy", "evacuation", f"after {delay:.2f} s", "process", "down", True, wrong, 0)
+        tally.rows.append(row)
+        assert not wrong, row

@@ -12,13 +12,14 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from killing import Ground
+from killing import Ground, Point, killed_at
 from machine import backend, engine
 from stackyard_infra.provider import tagged
-from tally import Tally
+from tally import Refusal, Row, Tally
 from toy import wait_until
 
 CLUSTER = "lab"
@@ -163,6 +164,26 @@ class Lent(Ground):
         ]
         return max(found, default=("", ""))[1]
 
+    def next(self, then: str, worked: bool, tally: Tally) -> str:
+        """The next command, and what is wrong after it. It must refuse what was made after its gate had gone."""
+        self.remember()
+        if then == "up":
+            status = self.make_up()
+            if not status:
+                self.working()
+                self.remember()
+            return f"make up ended with {status}" if status else self.complaint()
+        must = worked and self.unguarded()
+        status = self.make_down()
+        if must or status:
+            tally.refusals.append(Refusal("a destroy between gate and cluster, after work", must, status != 0))
+            if lost := self.lacks(self.instance(), self.workspace, tally):
+                return f"refused, and {lost}"
+            status = self.make_up() or self.make_down()
+        left = self.leftovers()
+        tally.leftovers += left
+        return f"make down ended with {status}" if status else ", ".join(left)
+
     def gone_well(self, tally: Tally) -> str:
         """What is wrong with instances that are gone: what was made on them and is in no restore of their receipts."""
         heard = {line.split()[1] for line in self.witness.read_text().splitlines()} if self.witness.exists() else set()
@@ -181,6 +202,22 @@ class Lent(Ground):
         types = {resource["type"].rpartition(":")[2] for resource in self.resources()}
         begun = backend.pending(self.folder / ".stackyard/backend", "local")
         return "LeasedCluster" in types and "EvacuationGate" not in types and not begun
+
+
+def lived_through(lent: Lent, point: Point, state: str, tally: Tally) -> Row:
+    """Kill at `point`, have somebody work on where there is still a workspace, take up the next command."""
+    started, worked = time.monotonic(), False
+    killed = killed_at(lent, point, state)
+    if point.victim == "engine":  # else the next command comes at once, while what was killed may still be at work
+        lent.settled()
+        worked = lent.work(f"after-{len(tally.rows)}")
+    wrong = lent.next(point.then, worked, tally)
+    tally.leftovers += (strays := lent.settled())
+    wrong = wrong or lent.gone_well(tally) or ", ".join(strays)
+    seconds = time.monotonic() - started
+    row = Row(point.operation, point.event, point.occurrence, point.victim, point.then, killed, wrong, seconds)
+    tally.rows.append(row)
+    return row
 
 
 def _bytes(path: Path) -> bytes | None:

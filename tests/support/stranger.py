@@ -31,7 +31,10 @@ class Stranger:
         program = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False)\n"
         program += "print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
         command = [sys.executable, "-c", program, f"127.0.0.1:{self.port}"]
-        done = subprocess.run(command, env=_plain_environment(), capture_output=True, text=True, timeout=120)
+        try:
+            done = subprocess.run(command, env=_plain_environment(), capture_output=True, text=True, timeout=60)
+        except subprocess.TimeoutExpired:
+            return False
         return "42" in done.stdout.split() and all(process.is_running() for process in self.family)
 
 
