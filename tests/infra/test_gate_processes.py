@@ -8,92 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
+from guarded import FAKE, WRITER, Guarded, wait_until
 from stackyard_infra.provider import tagged
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.evacuation import Evacuation
-from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKind
 from stackyard_infra.provider.processes import SupervisorKind
 from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
 
 pytestmark = pytest.mark.slow
-FAKE, CERTIFY = (
-    [sys.executable, str(Path(__file__).parents[1] / "support" / f"fake_{what}.py")]
-    for what in ("evacuation", "certificates")
-)
-WRITER = "import time\nwhile True:\n  open('log.txt', 'a').write('work\\n')\n  time.sleep(0.01)"
-
-
-class Yard:
-    """One cluster with a writer and a saver, its gate, and a store."""
-
-    def __init__(self, site: dict[str, str], store: Path) -> None:
-        self.site, self.store = site, store
-        self.here = Workspace(Site.of({"site": site}), "lab")
-        self.clusters = LeasedClusterKind(evacuation=FAKE, certificates=CERTIFY)
-        self.gates = EvacuationGateKind(evacuation=FAKE)
-        self.inputs = {
-            "site": site,
-            "cluster": "lab",
-            "store": str(store),
-            "evacuation": {"store": str(store)},
-            "processes": [self.process("writer", [sys.executable, "-c", WRITER])],
-            "lease": {"cluster": "lab"},
-        }
-        store.mkdir()
-        SupervisorKind().create({"site": site, "environment": {tagged.STACK_TAG: site["stack_id"]}})
-        self.instance = self.clusters.create(self.inputs)["instance"]
-        self.gate = {"site": site, "cluster": "lab", "instance": self.instance, "store": str(store)}
-
-    def process(self, name: str, command: list[str]) -> dict[str, Any]:
-        tag = {"STACKYARD_CLUSTER": f"{self.site['stack_id']}/lab"}
-        return {"name": name, "command": command, "environment": tag, "health": {"timeout": 30}, "version": "1"}
-
-    @property
-    def log(self) -> Path:
-        return self.here.path / "log.txt"
-
-    def writers(self) -> list[psutil.Process]:
-        return self.here.writers()
-
-    def open(self) -> None:
-        self.gates.create(self.gate)
-        wait_until(lambda: self.log.exists() and self.log.stat().st_size)
-
-    def works(self) -> bool:
-        size = self.log.stat().st_size
-        wait_until(lambda: self.log.stat().st_size > size, limit=20)
-        return True
-
-    def state(self) -> dict[str, Any]:
-        return self.inputs | {"instance": self.instance, "healthy": True}
-
-    def read(self) -> dict[str, Any]:
-        return self.state() | (self.clusters.read(self.state()) or {})
 
 
 @pytest.fixture
-def yard(site: dict[str, str], tmp_path: Path) -> Yard:
-    return Yard(site, tmp_path / "store")
+def yard(site: dict[str, str], tmp_path: Path) -> Guarded:
+    return Guarded(site, tmp_path / "store")
 
 
-def wait_until(condition: Callable[[], object], limit: float = 60.0) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_only_a_gate_opens_a_cluster_and_what_it_lets_go_is_saved_to_the_last_byte(yard: Yard):
+def test_only_a_gate_opens_a_cluster_and_what_it_lets_go_is_saved_to_the_last_byte(yard: Guarded):
     assert not yard.writers(), "a cluster without a gate is closed"
     yard.open()
     assert yard.read()["healthy"]
@@ -110,7 +46,7 @@ def test_only_a_gate_opens_a_cluster_and_what_it_lets_go_is_saved_to_the_last_by
     assert yard.clusters.read(yard.state()) is None
 
 
-def test_a_refusal_leaves_everything_working(yard: Yard):
+def test_a_refusal_leaves_everything_working(yard: Guarded):
     yard.open()
     (yard.here.path / "key.bin").write_text("unreadable")
     before = {process.pid for process in yard.writers()}
@@ -123,7 +59,7 @@ def test_a_refusal_leaves_everything_working(yard: Yard):
     assert yard.works()
 
 
-def test_a_store_that_is_away_keeps_the_cluster(yard: Yard):
+def test_a_store_that_is_away_keeps_the_cluster(yard: Guarded):
     yard.open()
     yard.store.rename(yard.store.with_name("away"))
     with pytest.raises(Refusal, match="the store is away"):
@@ -131,7 +67,7 @@ def test_a_store_that_is_away_keeps_the_cluster(yard: Yard):
     assert yard.works()
 
 
-def test_what_a_killed_evacuation_left_frozen_is_unhealthy_and_the_next_up_thaws_it(yard: Yard):
+def test_what_a_killed_evacuation_left_frozen_is_unhealthy_and_the_next_up_thaws_it(yard: Guarded):
     yard.open()
     before = {process.pid for process in yard.writers()}
     for process in yard.writers():
@@ -143,7 +79,7 @@ def test_what_a_killed_evacuation_left_frozen_is_unhealthy_and_the_next_up_thaws
     assert yard.works()
 
 
-def test_an_evacuation_that_ended_after_its_provider_was_killed_is_opened_again_by_another_gate(yard: Yard):
+def test_an_evacuation_that_ended_after_its_provider_was_killed_is_opened_again_by_another_gate(yard: Guarded):
     yard.open()
     before = yard.here.record()
     assert before is not None
@@ -158,7 +94,7 @@ def test_an_evacuation_that_ended_after_its_provider_was_killed_is_opened_again_
     wait_until(lambda: yard.log.stat().st_size > size)
 
 
-def test_a_killed_writer_runs_again_after_the_next_up_and_a_sealed_one_does_not(yard: Yard):
+def test_a_killed_writer_runs_again_after_the_next_up_and_a_sealed_one_does_not(yard: Guarded):
     yard.open()
     tagged.end(yard.site["stack_id"], grace=0)
     assert not yard.read()["healthy"]
@@ -171,7 +107,7 @@ def test_a_killed_writer_runs_again_after_the_next_up_and_a_sealed_one_does_not(
     assert not yard.writers()
 
 
-def test_a_cluster_of_another_size_keeps_its_work_and_ends_what_it_no_longer_has(yard: Yard):
+def test_a_cluster_of_another_size_keeps_its_work_and_ends_what_it_no_longer_has(yard: Guarded):
     yard.open()
     other = yard.inputs | {"processes": [yard.process("second", [sys.executable, "-c", WRITER])]}
     yard.clusters.update(yard.state(), other)
@@ -180,7 +116,7 @@ def test_a_cluster_of_another_size_keeps_its_work_and_ends_what_it_no_longer_has
     assert tagged.find(yard.site["stack_id"], "second")
 
 
-def test_a_cluster_that_cannot_run_stays_sealed(yard: Yard):
+def test_a_cluster_that_cannot_run_stays_sealed(yard: Guarded):
     broken = yard.process("writer", [sys.executable, "-c", "raise SystemExit('no GPU here')"])
     yard.clusters.update(yard.state(), yard.inputs | {"processes": [broken | {"health": {"timeout": 3}}]})
     with pytest.raises(Refusal, match=r"no GPU here|is not healthy"):
@@ -190,7 +126,7 @@ def test_a_cluster_that_cannot_run_stays_sealed(yard: Yard):
     assert not yard.writers()
 
 
-def test_a_gate_of_an_instance_that_is_gone_saves_what_lives_under_the_name_and_seals_nothing(yard: Yard):
+def test_a_gate_of_an_instance_that_is_gone_saves_what_lives_under_the_name_and_seals_nothing(yard: Guarded):
     yard.open()
     before = yard.here.record()
     yard.gates.delete(yard.gate | {"instance": "another"})
@@ -202,7 +138,7 @@ def test_a_gate_of_an_instance_that_is_gone_saves_what_lives_under_the_name_and_
     assert yard.here.record() == before, "and it opens nothing"
 
 
-def test_what_its_owner_closed_to_himself_is_taken_away_as_well(yard: Yard):
+def test_what_its_owner_closed_to_himself_is_taken_away_as_well(yard: Guarded):
     closed = yard.here.path / "closed"
     closed.mkdir()
     (closed / "file").touch()
@@ -212,7 +148,7 @@ def test_what_its_owner_closed_to_himself_is_taken_away_as_well(yard: Yard):
     assert not yard.here.folder.exists()
 
 
-def test_a_moved_checkout_evacuates_from_where_it_lies_now(yard: Yard, tmp_path: Path):
+def test_a_moved_checkout_evacuates_from_where_it_lies_now(yard: Guarded, tmp_path: Path):
     yard.here.prepare()
     settings = json.loads(yard.here.settings.read_text())
     elsewhere = Workspace(Site("test", yard.site["stack_id"], tmp_path / "moved", Path(yard.site["runtime"])), "lab")
