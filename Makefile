@@ -29,7 +29,7 @@ replay: ## Live through March to December 2013 day by day, in a stack of its own
 test: ## Set up, check, run the tests (ARGS= goes to pytest)
 	@$(MACHINE) test -- $(ARGS)
 
-test-lifecycle: ## Kills at every engine event, two stacks side by side, a moved checkout (20 minutes)
+test-lifecycle: ## Kills at every engine event, faults under leased clusters, two stacks, a moved checkout (40 minutes)
 	@$(MACHINE) test-lifecycle -- $(ARGS)
 
 cluster: ## A real one-node Kubernetes on this machine (root; ARGS= status, --profile kwok, --addresses BLOCK)

@@ -290,5 +290,5 @@ def test_a_receipt_means_that_a_restore_gives_back_exactly_what_was_there(tally:
 @pytest.mark.timeout(1800)
 def test_many_lives_long(tally: Tally) -> None:
     """Slow: thousands of processes, drawn anew by STACKYARD_SEED, and every failpoint hit."""
-    hits = live(tally, 150, 25, SEED + 1)
+    hits = live(tally, 80, 25, SEED + 1)
     assert hits.keys() >= {*SAVING, *EVACUATING}

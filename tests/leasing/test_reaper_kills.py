@@ -18,6 +18,7 @@ from lent import WRITES, Lent, gone, state
 from stackyard.evacuation.failpoints import EVACUATING
 from stackyard.leasing import verbs
 from stackyard.leasing.failpoints import NAMES, RESUMING, SUSPENDING, TELLING, VARIABLE
+from tally import Tally
 
 STATES = {
     "look-noted": "S",
@@ -61,7 +62,9 @@ def ended_for_good(bench: Lent, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", _mostly_apart(["look-noted", *SUSPENDING], "suspend-noted"))
-def test_a_suspension_killed_anywhere_is_finished_by_the_next_look(bench: Lent, tmp_path: Path, place: str) -> None:
+def test_a_suspension_killed_anywhere_is_finished_by_the_next_look(
+    bench: Lent, tmp_path: Path, tally: Tally, place: str
+) -> None:
     """Slow: four processes a failpoint. Shows that no kill loses a byte or leaves a cluster half suspended."""
     writer, stranger = bench.start(WRITES), bench.start(tagged=False)
     bench.lease(ttl=600.0)
@@ -70,11 +73,14 @@ def test_a_suspension_killed_anywhere_is_finished_by_the_next_look(bench: Lent, 
     ended_for_good(bench, tmp_path)
     assert gone(writer)
     assert state(stranger.pid) == "S"
+    tally.kill("reap", place, then="reap", killed=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", _mostly_apart(WITHIN, "frozen"))
-def test_an_evacuation_killed_under_its_reaper_leaves_nobody_standing(bench: Lent, tmp_path: Path, place: str) -> None:
+def test_an_evacuation_killed_under_its_reaper_leaves_nobody_standing(
+    bench: Lent, tmp_path: Path, tally: Tally, place: str
+) -> None:
     """Slow: processes. Shows that the reaper lets go whom its evacuation had stopped, and tries again."""
     writer = bench.start(WRITES)
     bench.lease(ttl=600.0)
@@ -84,11 +90,14 @@ def test_an_evacuation_killed_under_its_reaper_leaves_nobody_standing(bench: Len
     writer.stdout.readline()
     assert (bench.read("suspended.json"), bench.read("reaping.json"), bench.acts()) == (None, None, [])
     ended_for_good(bench, tmp_path)
+    tally.kill("reap", place, then="reap", killed=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", _mostly_apart(SUSPENDING[:3], "suspend-saved"))
-def test_who_was_stopped_by_a_killed_reaper_goes_on_when_the_lease_was_extended(bench: Lent, place: str) -> None:
+def test_who_was_stopped_by_a_killed_reaper_goes_on_when_the_lease_was_extended(
+    bench: Lent, tally: Tally, place: str
+) -> None:
     """Slow: processes. Shows that a lease which is no longer over ends nothing, whatever a reaper had begun."""
     writer = bench.start(WRITES)
     bench.lease(ttl=600.0, extend={"times": 1, "by": 7200.0})
@@ -100,11 +109,12 @@ def test_who_was_stopped_by_a_killed_reaper_goes_on_when_the_lease_was_extended(
     assert writer.stdout is not None
     for _ in range(3):
         writer.stdout.readline()
+    tally.kill("reap", place, then="extend", killed=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", _mostly_apart(RESUMING, "resume-cleared"))
-def test_a_resumption_killed_anywhere_is_finished_by_the_next_look(bench: Lent, place: str) -> None:
+def test_a_resumption_killed_anywhere_is_finished_by_the_next_look(bench: Lent, tally: Tally, place: str) -> None:
     """Slow: processes. What a person asked for is not forgotten because somebody killed its command."""
     bench.start()
     assert verbs.suspend(bench.folder, "a quiet month", "asked")[0] == 0
@@ -113,11 +123,12 @@ def test_a_resumption_killed_anywhere_is_finished_by_the_next_look(bench: Lent, 
     assert (bench.read("suspended.json"), bench.read("reaping.json")) == (None, None)
     assert bench.read("idle.json")["resumed"]["by"] == "ada"
     assert reap(bench)["did"] == []
+    tally.kill("resume", place, then="reap", killed=True)
 
 
 @pytest.mark.slow
 @pytest.mark.lifecycle
-def test_a_warning_and_an_extension_that_were_noted_stay_so(bench: Lent) -> None:
+def test_a_warning_and_an_extension_that_were_noted_stay_so(bench: Lent, tally: Tally) -> None:
     """Slow: processes."""
     bench.lease(ttl=3600.0 + 1800.0, extend={"times": 1, "by": 60.0})
     killed(bench, "warning-noted", "reap")
@@ -125,6 +136,8 @@ def test_a_warning_and_an_extension_that_were_noted_stay_so(bench: Lent) -> None
     killed(bench, "extension-noted", "extend", "--seconds=60", "--by=ada", "--because=a paper")
     assert verbs.extend(bench.folder, 60.0, "ada", "a paper")[0] == 0
     assert len(bench.read("extensions.json")["extensions"]) == 1
+    for place, then in (("warning-noted", "reap"), ("extension-noted", "extend")):
+        tally.kill("reap" if then == "reap" else "extend", place, then=then, killed=True)
 
 
 @pytest.mark.slow
