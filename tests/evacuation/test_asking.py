@@ -47,7 +47,8 @@ def test_who_trains_is_waited_for_as_long_as_the_settings_say(
     lab: Lab, after: int | None, seconds: float, answered: bool
 ):
     hall = Hall(lab, {"trees": after})
-    (told,) = asking.ask(lab.settings, pause=hall.pause, clock=lambda: hall.now)
+    with asking.asked(lab.settings, pause=hall.pause, clock=lambda: hall.now) as (told,):
+        assert trainings.requested(hall.folder) is not None, "who answered waits until it is stopped"
     assert (told["name"], told["answered"]) == ("trees", answered)
     assert told["saved"] == (8 if answered else 5)
     assert hall.now == pytest.approx(seconds, abs=0.1)
@@ -59,8 +60,8 @@ def test_who_trains_is_waited_for_as_long_as_the_settings_say(
 @pytest.mark.parametrize("changes", [{}, {"ask": 0}], ids=["nobody-trains", "not-to-be-asked"])
 def test_where_there_is_nobody_to_ask_nobody_waits(lab: Lab, changes: dict[str, float]):
     hall = Hall(lab, {"trees": None} if changes else {})
-    told = asking.ask(lab.with_(**changes).settings, pause=hall.pause, clock=lambda: hall.now)
-    assert (hall.looks, len(told)) == (0, len(changes))
+    with asking.asked(lab.with_(**changes).settings, pause=hall.pause, clock=lambda: hall.now) as told:
+        assert (hall.looks, len(told)) == (0, len(changes))
 
 
 def _dead(lab: Lab) -> Announced:
@@ -81,8 +82,8 @@ def _stopped(lab: Lab) -> Announced:
 def test_who_cannot_answer_is_not_waited_for(lab: Lab, who: Callable[[Lab], Announced]):
     hall, training = Hall(lab, {}), who(lab)
     trainings.announce(hall.folder / "9-it.json", training)
-    asking.ask(lab.settings, pause=hall.pause, clock=lambda: hall.now)
-    assert hall.looks == 0
+    with asking.asked(lab.settings, pause=hall.pause, clock=lambda: hall.now):
+        assert hall.looks == 0
     if training.name == "stopped":
         os.kill(training.pid, signal.SIGKILL)
         os.waitpid(training.pid, 0)
@@ -102,6 +103,7 @@ def test_an_evacuation_stops_a_training_at_the_checkpoint_that_it_asked_for(lab:
         assert outcome.code == 0, outcome
         (asked,) = outcome.told["asked"]
         assert asked["answered"] and asked["saved"] > 2
+        assert trainings.said(lab.base / "trainings")[0].step == asked["saved"], "no step is to be done again"
         assert [int(path.stem.rpartition("-")[2]) for path in lab.workspace.glob("*.checkpoint")] == [asked["saved"]]
     finally:
         process.kill()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from stackyard.store import trainings
+from stackyard.training import resumable
 from stackyard.training.practice import Practice, practise
 from stackyard.training.resumable import Cursor, Minibatches, Resumable
 from stackyard.training.states import Corrupt, State, decode, digest, encode
@@ -154,8 +155,9 @@ def test_minibatches_go_through_all_rows_and_on_from_any_cursor():
     assert [fresh.after(each)[0].tolist() for each in reversed(cursors)] == seen[::-1]
 
 
-def test_a_request_is_answered_once_by_the_checkpoint_that_follows(tmp_path: Path):
+def test_a_request_is_answered_once_by_the_checkpoint_that_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     beside = tmp_path / "trainings"
+    monkeypatch.setattr(resumable, "_HOLD", 0.0)
     with Resumable(tmp_path / "w", "trees", beside=beside) as training:
         assert not training.asked()
         wanted = trainings.request(beside)
@@ -169,6 +171,23 @@ def test_a_request_is_answered_once_by_the_checkpoint_that_follows(tmp_path: Pat
         trainings.withdraw(beside)
         assert not training.asked()
     assert trainings.announced(beside) == []
+
+
+def test_who_answered_waits_until_nobody_asks_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    beside, looks = tmp_path / "trainings", list[float]()
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            trainings.withdraw(beside)
+
+    monkeypatch.setattr(resumable.time, "sleep", sleep)
+    with Resumable(tmp_path / "w", beside=beside) as training:
+        training.save(State(1))
+        assert looks == []
+        trainings.request(beside)
+        training.save(State(2))
+        assert len(looks) == 3
 
 
 def test_the_dead_are_not_announced_and_strangers_of_another_machine_are_while_they_speak(tmp_path: Path):

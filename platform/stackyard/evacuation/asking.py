@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stackyard.evacuation.freezing import write_whole
@@ -20,20 +20,23 @@ _LOOK = 0.05
 """Seconds between two looks at who has answered."""
 
 
-def ask(
+@contextlib.contextmanager
+def asked(
     settings: SaverSettings,
     *,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> list[dict[str, Any]]:
-    """Ask every training of the workspace, and wait `settings.ask` seconds at the most.
+) -> Iterator[list[dict[str, Any]]]:
+    """Every training of the workspace has been asked, and waited for `settings.ask` seconds at the most.
 
-    Returns each with `name`, `step` (done), `saved` (step of its newest checkpoint) and whether it `answered`.
+    Who answered stands still until the block ends, so that what is stopped in it loses no step. Gives each with `name`,
+    `step` (done), `saved` (step of its newest checkpoint) and whether it `answered`.
     """
     folder = settings.trainings or trainings.folder_of(settings.workspace)
     there = [training for _, training in trainings.announced(folder)]
     if not there or not settings.ask:
-        return _noted(settings, [_told(each, None) for each in there])
+        yield _noted(settings, [_told(each, None) for each in there])
+        return
     wanted = trainings.request(folder)
     try:
         end = clock() + settings.ask
@@ -44,9 +47,9 @@ def ask(
             if not waited or clock() >= end:
                 break
             pause(_LOOK)
+        yield _noted(settings, [_told(each, wanted) for each in there])
     finally:
         trainings.withdraw(folder)
-    return _noted(settings, [_told(each, wanted) for each in there])
 
 
 def last(settings: SaverSettings) -> list[dict[str, Any]]:

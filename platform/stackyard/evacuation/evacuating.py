@@ -113,8 +113,8 @@ def _stand_still(settings: SaverSettings, store: Store, freezer: Freezer, pause:
     """Save and verify while all runs, ask for checkpoints, freeze, save and verify the rest; see that nothing moved."""
     coder, checked, saver = Coder.of(settings.encrypt_key), set[str](), Saver(settings, store, pause=pause)
     _proven(settings, store, coder, _saved(settings, saver), checked)
-    asking.ask(settings, pause=pause)
-    frozen = freezer.freeze()
+    with asking.asked(settings, pause=pause):
+        frozen = freezer.freeze()
     pause(2 * TICK / 1e9)  # whatever was written before is then older than the save by more than a tick
     last = _saved(settings, saver)
     if last.unsaved:

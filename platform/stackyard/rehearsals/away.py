@@ -8,6 +8,7 @@ rehearses next does that, by the record.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import select
 import signal
@@ -32,21 +33,9 @@ def take(store: Path, record: Path) -> None:
 
 def put_back(record: Path) -> str | None:
     """Bring back what the record speaks of. Returns where a store lies that somebody made meanwhile; mostly None."""
-    try:
-        store = Path(json.loads(record.read_text())["store"])
-    except (FileNotFoundError, ValueError):
-        record.unlink(missing_ok=True)  # half written: nothing was moved yet
-        return None
-    made = None
-    if aside(store).is_dir():
-        if store.is_file():
-            store.unlink()
-        elif store.is_dir():
-            made = store.with_name(f"{store.name}.made-meanwhile")
-            store.rename(made)
-        aside(store).rename(store)
-    record.unlink(missing_ok=True)
-    return None if made is None else str(made)
+    with record.with_suffix(".lock").open("a") as one:  # of two who come, the second must not find a store "made"
+        fcntl.flock(one, fcntl.LOCK_EX)
+        return _put_back(record)
 
 
 def main(arguments: list[str]) -> int:
@@ -63,6 +52,24 @@ def main(arguments: list[str]) -> int:
         made = put_back(record)
     print(made or "", flush=True)
     return 0
+
+
+def _put_back(record: Path) -> str | None:
+    try:
+        store = Path(json.loads(record.read_text())["store"])
+    except (FileNotFoundError, ValueError):
+        record.unlink(missing_ok=True)  # half written: nothing was moved yet
+        return None
+    made = None
+    if aside(store).is_dir():
+        if store.is_file():
+            store.unlink()
+        elif store.is_dir():
+            made = store.with_name(f"{store.name}.made-meanwhile")
+            store.rename(made)
+        aside(store).rename(store)
+    record.unlink(missing_ok=True)
+    return None if made is None else str(made)
 
 
 if __name__ == "__main__":

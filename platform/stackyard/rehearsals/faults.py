@@ -67,9 +67,10 @@ def store_outage(cluster: Cluster, _training: Announced, look: Callable[[], None
         raise FaultError(f"the store {cluster.settings.store} is no folder here: only a folder can be moved aside")
     record = cluster.folder / "store-away.json"
     module = [sys.executable, "-P", "-m", "stackyard.rehearsals.away", str(record), str(_WHOLE)]
-    keeper = subprocess.Popen(module, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert keeper.stdin is not None and keeper.stdout is not None
-    try:
+    with subprocess.Popen(
+        module, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as keeper:  # whose end closes the pipe, which brings the store back
+        assert keeper.stdin is not None and keeper.stdout is not None
         keeper.stdin.write(f"{store}\n")
         keeper.stdin.flush()
         if keeper.stdout.readline() != "away\n":
@@ -82,9 +83,6 @@ def store_outage(cluster: Cluster, _training: Announced, look: Callable[[], None
             look()
         risk = cluster.evacuation("status").get("unsaved_bytes")
         seconds = time.monotonic() - gone
-    finally:
-        keeper.stdin.close()
-        keeper.wait()
     back = time.monotonic()
     saved = cluster.evacuation("save")
     notes = {

@@ -158,7 +158,7 @@ class Run:
         self._say("it is over; the training is awaited")
         later = self._until(lambda: self._beyond(first, fault), objective.resume + _PATIENCE)
         took = went_on[0] if went_on else None if later is None else time.monotonic() - began
-        before = self._done(first)
+        before = self._done(first) if fault.kills else first.step
         lost = None if later is None else max(0, before - later.began) if fault.kills else 0
         risk = seen.get("unsaved_bytes") if happened.at_risk is None else happened.at_risk
         gone = self._gone(files)

@@ -4,7 +4,8 @@
              /<pid>-<random>.json one for each training that runs: what it is called, how far it is, what it answered
 
 Neither side knows the other: a training announces itself and looks for a request between two steps, and whoever stops
-processes writes the request and waits, for a while, until each that lives has answered. It lies outside the workspace,
+processes writes the request and waits, for a while, until each that lives has answered. Who answered stands still while
+the request stands, a minute at the most, so that being stopped then costs no step. It lies outside the workspace,
 so that looking at it changes nothing that is saved. It is here because this is where both may look (`training` and
 `evacuation` import nothing of one another), and it is no document of an author's, so not in `spec`.
 """

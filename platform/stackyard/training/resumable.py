@@ -32,6 +32,8 @@ from stackyard.store import trainings
 from stackyard.training.states import Corrupt, State, decode, encode
 
 _SUFFIX = ".checkpoint"
+_HOLD, _LOOK = 60.0, 0.05
+"""Seconds that a training waits at the most once it answered, and between two looks whether it still has to."""
 
 
 class Resumable:
@@ -94,8 +96,11 @@ class Resumable:
         return wanted is not None and wanted != self._told.answered
 
     def save(self, state: State) -> Path:
-        """Keep `state`, answer who asked for it, and take the oldest away. Returns the file."""
-        wanted = None if self._beside is None else trainings.requested(self._beside)
+        """Keep `state`, answer who asked for it, and take the oldest away. Returns the file.
+
+        Who asked is about to stop everything: until he does, or no longer asks, this waits, a minute at the most.
+        """
+        wanted = trainings.requested(self._beside) if self._beside is not None and self.asked() else None
         path = self._folder / f"{self._name}-{state.step:012d}{_SUFFIX}"
         _write_whole(path, self._folder / f".{self._name}-{os.getpid()}.part", encode(state))
         for old in self.checkpoints()[: -self._keep]:
@@ -103,6 +108,11 @@ class Resumable:
         answered = self._told.answered if wanted is None else wanted
         self._told = replace(self._told, step=state.step, saved=state.step, answered=answered)
         self._tell()
+        end = time.monotonic() + _HOLD
+        while wanted is not None and self._beside is not None and time.monotonic() < end:
+            if trainings.requested(self._beside) != wanted:
+                break
+            time.sleep(_LOOK)
         return path
 
     def _tell(self) -> None:
