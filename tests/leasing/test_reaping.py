@@ -113,18 +113,22 @@ def test_an_extension_asked_for_twice_is_one_and_another_one_is_too_many(bench: 
     assert dt.datetime.fromisoformat(verbs.status(bench.folder)[1]["ends"]) == before + dt.timedelta(seconds=60)
 
 
-def test_what_is_gone_or_sealed_is_neither_extended_nor_resumed_nor_suspended(bench: Lent) -> None:
+def test_what_is_sealed_is_neither_resumed_nor_suspended_and_what_is_gone_is_not_even_extended(bench: Lent) -> None:
     bench.lease(extend={"times": 1, "by": 60.0})
     evacuating.evacuate(bench.settings)
-    for folder in (bench.folder, bench.folder.parent / "nobody"):
-        for code, told in (
-            verbs.extend(folder, 60.0, "ada", "a paper"),
-            verbs.resume(folder),
-            verbs.suspend(folder, "enough", "asked"),
-        ):
-            assert (code, told["ok"]) == (5, False)
+    assert verbs.extend(bench.folder, 60.0, "ada", "so that `up` opens it again")[0] == 0
+    nobody = bench.folder.parent / "nobody"
+    for code, told in (
+        verbs.extend(nobody, 60.0, "ada", "a paper"),
+        *(answer for folder in (bench.folder, nobody) for answer in (verbs.resume(folder), _suspended(folder))),
+    ):
+        assert (code, told["ok"]) == (5, False)
     assert bench.acts() == []
     assert reap(bench)["state"] == "sealed"
+
+
+def _suspended(folder: Path) -> verbs.Answer:
+    return verbs.suspend(folder, "enough", "asked")
 
 
 def test_a_person_suspends_and_resumes(bench: Lent) -> None:
@@ -272,6 +276,17 @@ def test_a_clock_that_is_set_ahead_ends_nothing(bench: Lent) -> None:
     answer = reap(bench)
     assert ("clock" in told_of(answer), "set ahead by 720 h" in answer["because"]) == (True, True)
     assert (sleeper.poll(), bench.acts()) == (None, [])
+
+
+def test_a_person_may_resume_whatever_the_clock_was_set_to(bench: Lent) -> None:
+    verbs.suspend(bench.folder, "a quiet month", "asked")
+    reap(bench)
+    kept = bench.read("clock.json")
+    for look in ("anchor", "last"):
+        kept[look]["wall"] = (dt.datetime.now(dt.UTC) + dt.timedelta(days=30)).isoformat()
+    bench.write("clock.json", kept)
+    assert verbs.resume(bench.folder, "ada")[0] == 0
+    assert reap(bench)["state"] == "open"
 
 
 def test_leases_of_a_stack_with_a_virtual_clock_live_by_it(bench: Lent, tmp_path: Path) -> None:

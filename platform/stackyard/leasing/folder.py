@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from stackyard.evacuation.cache import release
 from stackyard.evacuation.errors import SettingsError
 from stackyard.evacuation.freezing import write_whole
 from stackyard.evacuation.settings import SaverSettings, read
@@ -214,8 +216,23 @@ class Folder:
         return self._object("reaping.json")
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Replace a file of it, whole or not at all. Raises OSError."""
-        write_whole(self.path / name, json.dumps(content).encode())
+        """Replace a file of it, whole or not at all; on a full disk, at the cost of the saver's reserve. Raises
+        OSError."""
+        data = json.dumps(content).encode()
+        try:
+            write_whole(self.path / name, data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            release(self.path / "saver")
+            write_whole(self.path / name, data)
+
+    def note(self, name: str, content: dict[str, Any]) -> None:
+        """The same for what only helps the next look: a full disk is told of, and holds up nothing."""
+        try:
+            self.write(name, content)
+        except OSError as error:
+            self.troubles.append(f"{name} cannot be written: {error.strerror}")
 
     def remove(self, name: str) -> None:
         """Take a file away, if it is there."""

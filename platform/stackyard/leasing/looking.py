@@ -64,7 +64,7 @@ def _seen(folder: Folder, clock: Path | None, stack_id: str | None, *, ask: bool
         trust = _trust(folder, moment.real)
         held = clocks.held(trust)
         if ask:
-            folder.write("clock.json", trust.model_dump(mode="json"))
+            folder.note("clock.json", trust.model_dump(mode="json"))
     holds += [] if held is None else [held]
     extensions = folder.extensions(instance)
     if extensions is None:
@@ -117,12 +117,12 @@ def _ask(
     if facts.suspended is None or facts.running:
         found = processes.mine(settings, folder.commands())
         kept = signals.look(lease, found, running=facts.running, before=idle, now=moment.now, real=moment.real)
-        folder.write("idle.json", kept)
+        folder.note("idle.json", kept)
     if facts.running and facts.instance is not None:
         ended = _unclosed(facts)
         seen = {"generation": facts.instance.generation, "at": moment.now.isoformat(), "ended": ended}
-        folder.write("seen.json", seen)
-    return replace(facts, signals=folder.signals(), seen=folder.seen())
+        folder.note("seen.json", seen)
+    return replace(facts, signals=folder.signals(), seen=folder.seen(), notes=tuple(dict.fromkeys(folder.troubles)))
 
 
 def _unclosed(facts: Facts) -> dict[str, str]:

@@ -62,6 +62,8 @@ def look(
 
 def jobs(lease: Lease) -> Evidence:
     """Ray's jobs: a submitted one that has not ended is use; else the end of the last one was."""
+    if lease.dashboard is None:
+        return Evidence("jobs", "no Ray runs")
     found, why = _asked(f"{lease.dashboard}/api/jobs/", lease.ray_token, "Bearer")
     if not isinstance(found, list):
         return Evidence("jobs", f"Ray does not say what runs ({why}), which counts as use", known=False)

@@ -95,7 +95,7 @@ def _extend(folder: Folder, seconds: float, by: str, because: str, clock: Path |
     seen = looking.glance(folder, clock=clock)
     facts, now = seen.facts, seen.moment.now
     acts = reaping.actor(folder, seen)
-    why = _unfit(facts, acts) or ("; ".join(facts.notes) or None)
+    why = _unfit(replace(facts, sealed=False), acts) or ("; ".join(facts.notes) or None)  # `up` may open a sealed one
     if why is not None or acts is None:
         return _no(REFUSED, why or "too little is known of it")
     last = facts.extensions[-1] if facts.extensions else None
@@ -116,8 +116,8 @@ def _extend(folder: Folder, seconds: float, by: str, because: str, clock: Path |
 
 def _no_extension(facts: Facts, seconds: float | None) -> str | None:
     """Why it may not be extended (by so much), or None."""
-    if facts.lease is None or facts.instance is None or facts.opened is None or facts.sealed:
-        return "it is not lent to anybody now"
+    if facts.lease is None or facts.opened is None:
+        return "it was never opened, or its lease cannot be read"
     allowed = facts.lease.terms.extend
     if allowed is None:
         return "its lease allows no extension: write a later end or a longer ttl into the stack's file, and `up`"
@@ -134,8 +134,8 @@ def _resume(folder: Folder, by: str, because: str, clock: Path | None) -> Answer
     acts = reaping.actor(folder, seen)
     if (why := _unfit(seen.facts, acts)) is not None or acts is None:
         return _no(REFUSED, why or "too little is known of it")
-    free = decide(_replaced(seen.facts), seen.moment.now)
-    if free.wants != "running" or free.held:
+    free = decide(_wanted(seen.facts), seen.moment.now)
+    if free.wants != "running":
         return _no(REFUSED, f"it cannot be resumed: {free.because}")
     if seen.facts.suspended is None and seen.facts.running and folder.intent() is None:
         acts.used(seen.moment.now, by)
@@ -145,9 +145,9 @@ def _resume(folder: Folder, by: str, because: str, clock: Path | None) -> Answer
     return _done(folder, acted.failed, acted.did, clock)
 
 
-def _replaced(facts: Facts) -> Facts:
-    """As if a person had just resumed it: neither suspended nor idle."""
-    return replace(facts, suspended=None, signals=())
+def _wanted(facts: Facts) -> Facts:
+    """As if a person had just resumed it, who believes the clock."""
+    return replace(facts, suspended=None, signals=(), holds=())
 
 
 def _suspend(folder: Folder, because: str, reason: Reason, clock: Path | None) -> Answer:
