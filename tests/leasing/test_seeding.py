@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from stackyard.evacuation.settings import SaverSettings
 from stackyard.leasing import seeding
 from stackyard.leasing.seeding import SeedingSettings, seed
 from stackyard.spec import load, plain
-from toy import PROJECT
+from toy import PROJECT, wait_until
 
 ROWS = """
 import datetime as dt, polars as pl
@@ -181,6 +180,7 @@ def test_the_controller_gives_to_each_open_cluster_once_and_ends_what_is_no_long
     )
     seeds.look()
     seeds.look()
+    wait_until(lambda: _children(tmp_path))
     (child,) = _children(tmp_path)
     environment = child.environ()
     tag, _, value = str(bed.saver.processes_tag).partition("=")
@@ -194,16 +194,13 @@ def test_the_controller_gives_to_each_open_cluster_once_and_ends_what_is_no_long
     assert _children(tmp_path) == [], "not at once again"
     now += AGAIN
     seeds.look()
-    assert len(_children(tmp_path)) == 1
+    wait_until(lambda: len(_children(tmp_path)) == 1)
     seeds.stop()
     assert _children(tmp_path) == []
 
     real = Seeds(told, {}, clock=lambda: now)
     real.look()
-    deadline = time.monotonic() + 60
-    while not (bed.folder / "seeded.json").exists():
-        assert time.monotonic() < deadline, (tmp_path / "logs/lease-lab-seeding.log").read_text()
-        time.sleep(0.02)
+    wait_until((bed.folder / "seeded.json").exists)
     real.look()
     real.stop()
     assert "toy/rows.py" in bed.files()
