@@ -27,7 +27,8 @@ if wanted["supervised"]:
 for name, cluster in wanted["clusters"].items():
     leased = LeasedCluster(
         f"cluster-{name}", site=wanted["site"], cluster=cluster["called"], store=wanted["store"],
-        evacuation={"store": wanted["store"]}, processes=cluster["processes"], lease={"workers": cluster["workers"]},
+        evacuation={"store": wanted["store"]}, processes=cluster["processes"],
+        lease={"workers": cluster["workers"], **wanted.get("lease", {})},
         opts=pulumi.ResourceOptions(depends_on=needs),
     )
     EvacuationGate(

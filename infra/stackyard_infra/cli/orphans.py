@@ -8,7 +8,7 @@ sealed, certified.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +27,42 @@ Plain = dict[str, Any]
 
 
 class Orphans:
-    """What carries our tag, as seen from `checkout`."""
+    """What carries our tag, as seen from `checkout`; of `stack` alone, where one is named."""
 
     def __init__(
         self,
         checkout: Path,
+        stack: str | None = None,
         exists: Callable[[str | None, str], bool] | None = None,
         leasing: Sequence[str] = standing.MODULE,
         gates: EvacuationGateKind | None = None,
         clusters: LeasedClusterKind | None = None,
+        running: Callable[[], Iterable[tuple[str, Path]]] | None = None,
     ) -> None:
-        self._checkout, self._leasing = checkout, leasing
+        self._checkout, self._stack, self._leasing = checkout, stack, leasing
+        self._running = running or running_clusters
         self._exists = exists or Backends(checkout).exists
         self._gates, self._clusters = gates or EvacuationGateKind(), clusters or LeasedClusterKind()
 
     def reap(self, *, remove: bool) -> list[Plain]:
         """Every cluster that may be an orphan, what was found of it and what was done. `remove`: take orphans away."""
-        return [self._one(folder, tag, remove=remove) for folder, tag in sorted(self._found().items())]
+        found = [self._one(folder, tag, remove=remove) for folder, tag in sorted(self._found().items())]
+        return [each for each in found if each is not None]
 
     def _found(self) -> dict[Path, str | None]:
         """Folders of clusters: those of this checkout, and of whatever runs with our tag; with that tag."""
         found: dict[Path, str | None] = {
             here.folder: None for stack in stacks(self._checkout) for here in workspaces(stack, self._checkout)
         }
-        for tag, workspace in _tagged():
+        for tag, workspace in self._running():
             found[workspace.parent] = tag
         return found
 
-    def _one(self, folder: Path, tag: str | None, *, remove: bool) -> Plain:
+    def _one(self, folder: Path, tag: str | None, *, remove: bool) -> Plain | None:
         told = read_plain(folder / "lease.json")
         lease = told if isinstance(told, dict) else {}
+        if self._stack is not None and lease.get("stack") != self._stack:
+            return None
         said: Plain = {"cluster": folder.name, "folder": str(folder), "stack": lease.get("stack")}
         said |= {"backend": lease.get("backend"), "did": [], "failed": None}
         if not lease or not _ours(folder, lease, tag):
@@ -107,8 +113,8 @@ class Orphans:
         said["did"].append("removed")
 
 
-def _tagged() -> Iterator[tuple[str, Path]]:
-    """The tag and the workspace of each process of this user's that has both."""
+def running_clusters() -> Iterator[tuple[str, Path]]:
+    """The tag and the workspace of each process of this user's, on the whole machine, that has both."""
     for process in psutil.process_iter():
         try:
             if process.uids().real != os.getuid():

@@ -47,7 +47,7 @@ def reap(
         if destroy:
             told["destroyed"] = [found for each in chosen if (found := _destroyed(each, checkout)) is not None]
         if orphans:
-            told["orphans"] = Orphans(checkout).reap(remove=yes)
+            told["orphans"] = Orphans(checkout, stack).reap(remove=yes)
     except Refusal as refusal:
         _say(str(refusal))
         raise typer.Exit(FAILED) from None
