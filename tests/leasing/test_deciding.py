@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stackyard.leasing import money
 from stackyard.leasing.deciding import Decision, decide, ends
 from stackyard.leasing.facts import Extension, Facts, Instance, Lease, Reason, Seen, Signal, Suspension, Told, Used
+from stackyard.leasing.news import late
 from stackyard.spec.leases import ExtensionSpec, HoursSpec, LeaseBudgetSpec, LeaseSpec
 
 OPENED = dt.datetime(2027, 2, 1, 9, tzinfo=dt.UTC)
@@ -178,6 +179,23 @@ def test_what_it_cost_is_of_the_times_in_which_it_ran() -> None:
         bill = money.bill(money.spans(usage, seen, running=running), later)
         assert (bill.hours, bill.cpu_hours, bill.gpu_hours) == (hours, hours * 8, hours * 2)
         assert bill.cost == hours * 0.5
+
+
+LATE: dict[str, tuple[Facts, dt.datetime | None, bool]] = {
+    "saved-lately": (facts(), OPENED + 9 * HOUR, False),
+    "saved-long-ago": (facts(), OPENED + 8 * HOUR, True),
+    "never-saved": (facts(), None, True),
+    "saved-before-it-was-resumed": (facts(resumed=OPENED + 9 * HOUR), OPENED, False),
+    "started-again-lately": (facts(usage=(RUNS.model_copy(update={"at": OPENED + 9 * HOUR}),)), OPENED, False),
+    "nothing-runs": (facts(running=False), OPENED, False),
+    "suspended": (facts(suspended=suspended("end")), OPENED, False),
+    "sealed": (facts(sealed=True), OPENED, False),
+}
+
+
+@pytest.mark.parametrize(("found", "safe", "want"), LATE.values(), ids=LATE.keys())
+def test_a_saver_is_late_after_twice_its_time_since_it_runs(found: Facts, safe: dt.datetime | None, want: bool) -> None:
+    assert late(found, safe, OPENED + 9 * HOUR + dt.timedelta(seconds=599)) is want
 
 
 moments = st.datetimes(timezones=st.just(dt.UTC))

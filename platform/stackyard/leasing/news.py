@@ -56,11 +56,13 @@ def failure(cluster: str, reason: str, real: dt.datetime) -> Event:
 
 
 def late(facts: Facts, safe: dt.datetime | None, real: dt.datetime) -> bool:
-    """Whether nothing was saved for more than twice `save.every` of what runs."""
+    """Whether nothing was saved for more than twice `save.every` of what runs, since it runs."""
     if facts.lease is None or not facts.running or facts.suspended is not None or facts.sealed:
         return False
-    since = safe or facts.opened
-    return since is not None and (real - since).total_seconds() > LATE * facts.lease.every
+    started = [facts.opened, facts.resumed, *(each.at for each in facts.usage if each.what == "opened")]
+    known = [safe] if facts.lease.clock is not None else [safe, *started]  # a virtual clock dates what was started
+    since = max((at for at in known if at is not None), default=real)
+    return (real - since).total_seconds() > LATE * facts.lease.every
 
 
 def _warnings(facts: Facts) -> Iterator[Event]:
