@@ -33,6 +33,7 @@ _TESTS = {
         "tests/lifecycle",
         "tests/infra/test_gate_orders.py",
         "tests/infra/test_lease_ceilings.py",
+        "tests/infra/test_lease_verbs.py",
         "tests/evacuation/test_kills.py",
         "tests/evacuation/test_refusals.py",
         "tests/evacuation/test_faults.py",
