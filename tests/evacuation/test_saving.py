@@ -395,6 +395,32 @@ def test_a_file_that_changes_once_while_it_is_copied_is_copied_again(lab: Lab, m
     assert (brought_back(lab) / "table").read_bytes() == b"b" * 100
 
 
+def test_of_checkpoints_of_which_the_last_are_kept_some_are_saved_however_fast_they_come_and_go(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who trains goes on while a folder is walked: what was listed is gone when it is read, and another is there."""
+    folder, whole, reads = lab.workspace / "checkpoints", copying._once, []
+    folder.mkdir()
+    (folder / "step-0").write_bytes(b"0")
+
+    def meddling(entry: Any, descriptor: int, packer: Any) -> Any:
+        if entry.name.startswith(b"step-"):
+            reads.append(entry.name)
+            if len(reads) < 4:
+                (folder / os.fsdecode(entry.name)).unlink()
+                (folder / f"step-{len(reads)}").write_bytes(b"%d" % len(reads))
+        return whole(entry, descriptor, packer)
+
+    monkeypatch.setattr(copying, "_once", meddling)
+    saved = lab.save()
+    assert saved.unsaved == []
+    assert [path.name for path in (brought_back(lab) / "checkpoints").iterdir()] == ["step-3"]
+    monkeypatch.undo()
+    _settle(lab)
+    assert lab.save().newest.version.files == 1
+    assert (lab.save().made, lab.save().read) == (False, 0)
+
+
 def test_any_flipped_bit_in_the_store_is_found_named_and_mended_by_the_next_save(lab: Lab) -> None:
     rng = random.Random(3)
     sizes(lab.workspace)

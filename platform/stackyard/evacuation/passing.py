@@ -79,6 +79,7 @@ class Pass:
         """Read an entry and list it; of one that cannot be read, what an earlier save has. Returns whether it is."""
         copied = copying.copy(entry, batch.descriptor, self._packer, self._pause)
         if copied is None:
+            batch.vanished.append(entry.name)
             return False
         self.tally.read += entry.kind == "file"
         trouble = copied.unsaved

@@ -91,9 +91,11 @@ class Saver:
     def _save(self, cache: Cache, packer: Packer, before: Found | None, key: Ed25519PrivateKey) -> Saved:
         clock, settings, writer = time.perf_counter(), self._settings, Writer(packer)
         started, settled_before = versions.now(), time.time_ns() - TICK
-        _write_back(settings)
-        failpoints.hit("save-begun")
         mapped = copying.shared_writable(settings.workspace)
+        if mapped:
+            _write_back(settings)
+            mapped |= copying.shared_writable(settings.workspace)
+        failpoints.hit("save-begun")
         walking = Pass(cache, packer, writer, mapped=mapped, settled_before=settled_before, pause=self._pause)
         for batch in walk(settings.workspace, Rules.of(settings)):
             walking.batch(batch)
@@ -202,7 +204,10 @@ def signing_key(settings: SaverSettings) -> Ed25519PrivateKey:
 
 
 def _write_back(settings: SaverSettings) -> None:
-    """Have mapped memory written to its files, so that writing to it again shows in their times from now on."""
+    """Have mapped memory written to its files, so that writing to it again shows in their times from now on.
+
+    It waits for the whole disk, so only where something is mapped: what is mapped later writes for the first time then.
+    """
     descriptor = os.open(settings.workspace, os.O_RDONLY | os.O_DIRECTORY)
     try:
         ctypes.CDLL(None).syncfs(descriptor)

@@ -2,7 +2,8 @@
 
 Folders are opened without following links and their entries looked at relative to the open folder, so a link that
 loops, or a folder swapped for a link meanwhile, leads nowhere. What cannot be looked into is told, never passed over;
-what vanished between two looks was deleted, which is no loss.
+what vanished between two looks was deleted, which is no loss, but a folder in which something vanished is looked at
+again: of checkpoints of which the last few are kept, one that was there is gone when it is read, and another is new.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stackyard.evacuation.rules import Rules
 
 BATCH = 2048
 """Entries of a folder looked at together, which bounds memory."""
+LOOKS = 5
+"""How often a folder is looked at again in which something vanished meanwhile."""
 ABOVE = b"/"
 """The folder of the workspace's own entry; no relative path is called so."""
 _KINDS = {
@@ -73,8 +76,10 @@ class Batch:
     entries: list[Entry]
     after: bytes
     until: bytes | None
-    left_out: list[LeftOut]
-    unsaved: list[Unsaved]
+    left_out: list[LeftOut] = field(default_factory=list[LeftOut])
+    unsaved: list[Unsaved] = field(default_factory=list[Unsaved])
+    vanished: list[bytes] = field(default_factory=list[bytes])
+    """Names that were gone when they were looked at; whoever finds one gone when reading it adds it."""
 
 
 def walk(root: str | os.PathLike[str], rules: Rules | None = None) -> Iterator[Batch]:
@@ -85,7 +90,7 @@ def walk(root: str | os.PathLike[str], rules: Rules | None = None) -> Iterator[B
     rules, top = rules or Rules(), os.fsencode(root)
     descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield Batch(ABOVE, descriptor, [Entry(b"", b"", os.fstat(descriptor))], b"", b"", [], [])
+        yield Batch(ABOVE, descriptor, [Entry(b"", b"", os.fstat(descriptor))], b"", b"")
     finally:
         os.close(descriptor)
     waiting = [b""]
@@ -107,20 +112,39 @@ def _folder(top: bytes, folder: bytes, rules: Rules, below: list[bytes]) -> Iter
         except OSError as error:
             if not isinstance(error, (FileNotFoundError, NotADirectoryError)) or not folder:
                 trouble = Unsaved(folder, "unreadable", f"its folder cannot be read: {error.strerror}")
-                yield Batch(folder, -1, [], b"", b"", [], [trouble])
+                yield Batch(folder, -1, [], b"", b"", unsaved=[trouble])
             return
-        after = b""
+        after, vanished = b"", list[bytes]()
         for start in range(0, len(names) or 1, BATCH):
             part = names[start : start + BATCH]
             until = part[-1] if start + BATCH < len(names) else None
-            batch = Batch(folder, descriptor, [], after, until, [], [])
+            batch = Batch(folder, descriptor, [], after, until)
             for name in part:
                 _look(batch, name, rules, below)
             yield batch
+            vanished += batch.vanished
             after = until or b""
+        if vanished:
+            yield from _again(folder, descriptor, set(names), vanished, rules, below)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _again(
+    folder: bytes, descriptor: int, seen: set[bytes], vanished: list[bytes], rules: Rules, below: list[bytes]
+) -> Iterator[Batch]:
+    """What is new in a folder in which something vanished while it was walked."""
+    for _ in range(LOOKS):
+        if not vanished:
+            return
+        fresh = set(map(os.fsencode, os.listdir(descriptor))) - (seen - set(vanished))
+        seen |= fresh
+        batch = Batch(folder, descriptor, [], b"", b"")
+        for name in sorted(fresh):
+            _look(batch, name, rules, below)
+        yield batch
+        vanished = batch.vanished
 
 
 def _look(batch: Batch, name: bytes, rules: Rules, below: list[bytes]) -> None:
@@ -128,6 +152,7 @@ def _look(batch: Batch, name: bytes, rules: Rules, below: list[bytes]) -> None:
     try:
         found = Entry(path, name, os.stat(name, dir_fd=batch.descriptor, follow_symlinks=False))
     except FileNotFoundError:
+        batch.vanished.append(name)
         return
     except OSError as error:
         batch.unsaved.append(Unsaved(path, "unreadable", f"it cannot be looked at: {error.strerror}"))
