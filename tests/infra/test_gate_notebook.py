@@ -142,7 +142,7 @@ def test_a_notebook_is_behind_its_token_is_frozen_with_its_kernels_and_goes_with
     (here.path / "prices.py").write_text("TAX = 0.19\n")
     kernel = client.kernel()
     told = json.loads(client.run(kernel, SURROUNDINGS))
-    manifest = opened.inputs["processes"][0]["environment"]
+    manifest = opened.inputs["processes"][-1]["environment"]
     assert told.pop("at") == str(here.path)
     assert tagged.tags_of(told.pop("pid"))[tagged.PROCESS_TAG] == "lease-lab-notebook"
     assert told == {name: manifest[name] for name in told}

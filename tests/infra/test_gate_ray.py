@@ -57,7 +57,7 @@ def test_a_leased_ray_works_behind_its_own_token_and_goes_without_a_trace(site: 
     gate = {"site": site, "cluster": "lab", "instance": instance, "store": str(store)}
     EvacuationGateKind().create(gate)
 
-    head = inputs["processes"][0]["environment"]
+    head = inputs["processes"][1]["environment"]
     allowed = {**os.environ, **shared, **head}
     done = subprocess.run([sys.executable, "-c", JOB], env=allowed, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -330,8 +330,8 @@ def test_what_may_write_in_a_workspace_carries_the_clusters_tag_and_its_own_toke
     places = Places.of(spec)
     running = plan(spec, at=BEFORE)["cluster-lab"]["inputs"]["processes"]
     names = [each["name"] for each in running]
-    assert names == ["lease-lab-head", "lease-lab-worker-0", "lease-lab-worker-1", "lease-lab-saver"]
-    *writers, saver = running
+    assert names == ["lease-lab-saver", "lease-lab-head", "lease-lab-worker-0", "lease-lab-worker-1"]
+    saver, *writers = running
     for each in writers:
         assert each["environment"]["STACKYARD_CLUSTER"] == f"{places.stack_id}/lab"
         assert each["environment"]["RAY_AUTH_TOKEN_PATH"] == str(places.state / "leases/lab/ray-token")

@@ -91,12 +91,13 @@ def lease(
 def processes(
     name: str, cluster: LeasedClusterSpec, places: Places, numbers: Numbers, addresses: Mapping[str, str], *, saver: str
 ) -> list[Plain]:
-    """What runs while the cluster is open, in the order in which it is started. `saver` is the digest of its code:
-    after an upgrade the saver is restarted, and nobody's work on Ray is."""
+    """What runs while the cluster is open, in the order in which it is started: the saver first, since Ray may take
+    minutes on a busy machine. `saver` is the digest of its code: after an upgrade the saver is restarted, and nobody's
+    work on Ray is."""
     found = [_head(name, places, numbers, addresses)]
     found += [_worker(name, cluster, n, places, numbers, addresses) for n in range(cluster.workers)]
     found += [_notebook(name, places, numbers, addresses)] if cluster.notebook else []
-    return [*found, _saver(name, places) | {"version": saver}]
+    return [_saver(name, places) | {"version": saver}, *found]
 
 
 def card(clusters: Clusters, places: Places, numbers: Numbers) -> Plain:
