@@ -1,4 +1,4 @@
-"""A real cluster on this machine, from nothing to nothing: `make test-kube`. Needs root; takes 5 minutes with warm caches.
+"""A real cluster on this machine, from nothing to nothing: `make test-kube`. Needs root; 5 minutes with warm caches.
 
 It earns what no other test can say: that the pieces fit, that real Ray runs in real pods, that a kill of anything
 leaves something that the same command mends, and that nothing is left behind.
@@ -252,18 +252,7 @@ app = Hello.bind()
 """
 
 
-def answers(address: str, number: int) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{address}:8000/?n={number}", timeout=5) as answer:
-            return answer.read().decode() == f"hello {number}"
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def service(running: folders.Home) -> str:
-    """The address of a Service with a Ray application behind it."""
+def test_a_ray_service_answers_this_machine_through_its_service(running: folders.Home) -> None:
     began = time.monotonic()
     code = {
         "apiVersion": "v1",
@@ -289,14 +278,55 @@ def service(running: folders.Home) -> str:
 
     until("the RayService", ready, 240)
     TIMES["rayservice"] = round(time.monotonic() - began, 1)
-    return json.loads(kubectl("get", "service", "rs-serve-svc", "-o", "json"))["spec"]["clusterIP"]
+    address = address_of("rs-serve-svc")
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(facts()["addresses"])
+    until("the Service", lambda: says(f"{address}:8000/?n=0", "hello 0"), 30)
+    assert [number for number in range(50) if not says(f"{address}:8000/?n={number}", f"hello {number}")] == []
+    kubectl("delete", "rayservice", "rs")
 
 
-def test_a_ray_service_answers_this_machine_through_its_service(service: str) -> None:
-    block = facts()["addresses"]
-    assert ipaddress.ip_address(service) in ipaddress.ip_network(block)
-    until("the Service", lambda: answers(service, 0), 30)
-    assert [number for number in range(50) if not answers(service, number)] == []
+def says(address: str, expected: str) -> bool:
+    """Whether http://ADDRESS answers with `expected` somewhere in its text."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}", timeout=5) as answer:
+            return expected in answer.read().decode()
+    except OSError:
+        return False
+
+
+def address_of(service: str) -> str:
+    return json.loads(kubectl("get", "service", service, "-o", "json"))["spec"]["clusterIP"]
+
+
+@pytest.fixture(scope="module")
+def service(running: folders.Home) -> str:
+    """The address of a Service with two small pods behind it."""
+    labels = {"app": "web"}
+    command = ["python", "-m", "http.server", "--directory", "/etc", "8000"]
+    container = {"name": "web", "image": images.BASE, "command": command}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
+    deployment = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    web = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": deployment}
+    spec = {"selector": labels, "ports": [{"port": 8000}]}
+    kubectl("apply", "-f", "-", given=web)
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
+    kubectl("apply", "-f", "-", given=service)
+    address = address_of("web")
+    until("the Service", lambda: answers(address), 120)
+    return address
+
+
+def answers(address: str) -> bool:
+    return says(f"{address}:8000/hostname", "web-")
+
+
+def test_a_pod_finds_a_service_by_its_name_and_nobody_outside(service: str) -> None:
+    pod = kubectl("get", "pods", "-l", "app=web", "-o", "name").split()[0]
+    script = "import socket; print(socket.gethostbyname('web.default.svc.cluster.local'), socket.gethostbyname('web'))"
+    assert kubectl("exec", pod, "--", "python", "-c", script).split() == [service, service]
+    outside = "import socket; s = socket.socket(); s.settimeout(2); print(s.connect_ex(('192.0.2.1', 80)) != 0)"
+    assert kubectl("exec", pod, "--", "python", "-c", outside).strip() == "True"
 
 
 def daemons_of(home: folders.Home) -> dict[str, int]:
@@ -331,7 +361,7 @@ def test_the_same_command_mends_it(service: str, running: folders.Home, harm: Ca
     found = facts()
     assert found["running"] and None not in found["daemons"].values()
     # What was in the cluster is there again, without anybody's doing.
-    until("the service", lambda: answers(service, 7), 240)
+    until("the service", lambda: answers(service), 240)
     TIMES[f"mended after {harm.__name__}"] = round(time.monotonic() - began, 1)
 
 

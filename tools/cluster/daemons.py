@@ -137,6 +137,7 @@ def kwok(where: Places) -> Daemon:
         [
             f"{where.programs['kwok']}/kwok",
             f"--kubeconfig={where.kubeconfig('stackyard:kwok')}",
+            "--v=WARN",
             "--manage-all-nodes=true",
             "--node-ip=127.0.0.1",
             "--server-address=127.0.0.1:0",
