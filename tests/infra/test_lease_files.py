@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from stackyard.spec import SpecError, check_leases, load
 from stackyard.spec.leases import LeasedClusterSpec
 from stackyard.spec.models import EnvironmentSpec
 from stackyard_infra.manifests import leases
+from stackyard_infra.manifests.places import Places
+from stackyard_infra.moment import extended
 from stackyard_infra.provider.backends import backend_url
 from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
+from toy import toy_checkout
 
 ADDRESSES = {"lease-lab": "127.0.0.9"}
 
@@ -90,3 +95,20 @@ def test_a_backend_is_known_where_it_is_written(
     if project is not None:
         (tmp_path / "Pulumi.yaml").write_text(project)
     assert backend_url(tmp_path, environment) == url
+
+
+def test_an_end_that_was_put_off_is_not_over(tmp_path: Path):
+    checkout = toy_checkout(tmp_path / "toy")
+    with (checkout / "stacks/local.yaml").open("a") as file:
+        file.write("clusters: {lab: {owner: ada, lease: {end: 2027-01-10}}}\n")
+    spec, after = load(checkout / "stacks/local.yaml"), dt.datetime(2027, 1, 12, tzinfo=dt.UTC)
+    folder = leases.folder(Places.of(spec), "lab")
+    folder.mkdir(parents=True)
+    (folder / "instance.json").write_text('{"instance": "i"}')
+    extension = {"at": after.isoformat(), "by": "ada", "seconds": 2 * 86_400.0, "because": "the paper"}
+    for instance, more in (("another", 0.0), ("i", 2 * 86_400.0)):
+        (folder / "extensions.json").write_text(json.dumps({"instance": instance, "extensions": [extension]}))
+        assert extended(spec) == {"lab": more}
+    check_leases(spec, after, extended(spec))
+    with pytest.raises(SpecError, match=r"clusters\.lab\.lease\.end"):
+        check_leases(spec, after + dt.timedelta(days=1), extended(spec))
