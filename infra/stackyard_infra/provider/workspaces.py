@@ -160,9 +160,9 @@ class Workspace:
     def now(self) -> dt.datetime:
         """The stack's time (UTC)."""
         clock = self.lease().get("clock")
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            if clock:
-                return dt.datetime.fromisoformat(Path(clock).read_text().strip())
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            if clock:  # a second line says up to when all is known
+                return dt.datetime.fromisoformat(Path(clock).read_text().split()[0])
         return dt.datetime.now(dt.UTC)
 
     def admit(self, lease: Mapping[str, Any] | None = None, *, growing: bool = False) -> None:
