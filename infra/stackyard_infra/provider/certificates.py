@@ -109,7 +109,7 @@ class Certificates:
         elif final:
             announce(text, "warning")
         else:
-            write_plain(self.folder / "refused.json", [*refused, subject])
+            write_plain(private_folder(self.folder) / "refused.json", [*refused, subject])
             raise Refusal(f"{text}\nIf that can be mended (is the store there?), mend it; then run the command again.")
 
     def _ask(self, verb: str, ledger: Path, *options: str) -> tuple[int, Mapping[str, Any]]:
