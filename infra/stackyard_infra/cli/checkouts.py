@@ -19,8 +19,9 @@ def checkout_of(cwd: Path) -> Path:
 
 def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:
     """Every leased cluster of `stack` in the checkout around `cwd`."""
-    for settings in sorted((checkout_of(cwd) / ".stackyard" / stack).glob("leases/*/evacuation.json")):
-        yield Workspace.at(settings.parent)
+    for folder in sorted((checkout_of(cwd) / ".stackyard" / stack).glob("leases/*/")):
+        if any((folder / name).exists() for name in ("evacuation.json", "lease.json")):
+            yield Workspace.at(folder)
 
 
 def stacks(cwd: Path) -> list[str]:

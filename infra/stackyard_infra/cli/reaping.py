@@ -77,10 +77,12 @@ def _looked_at(stack: str, checkout: Path) -> Plain:
 
 def _destroyed(stack: str, checkout: Path) -> Plain | None:
     """Run the stack's own destroy, if every one of its clusters is past its lease; None where one is not."""
-    here = list(workspaces(stack, checkout))
-    if not here or not all(_over(each) for each in here):
-        return None
-    said: Plain = {"stack": stack, "did": [], "failed": None}
+    here, said = list(workspaces(stack, checkout)), {"stack": stack, "did": [], "failed": None}
+    try:
+        if not here or not all(_over(each) for each in here):
+            return None
+    except Refusal as refusal:
+        return said | {"failed": str(refusal)}
     backend = here[0].lease().get("backend")
     try:
         if not Backends(checkout).exists(backend, stack):

@@ -4,10 +4,11 @@ A cluster is admitted before anything of it starts, and its place is given back 
 are files in the user's own state folder, written under one lock, so at no instant do they come to more than was
 allowed, and what runs never comes to more than they do:
 
-    $XDG_STATE_HOME/stackyard/leases/<stack id>-<cluster>.json  {folder, tag, workers, cpus, gpus, host, by}
+    $XDG_STATE_HOME/stackyard/leases/<stack id>-<cluster>.json  {folder, tag, workers, cpus, gpus, where, by}
 
 A place is let go without being given back only when it is certain that it holds nothing: whoever took it is gone, the
-cluster's folder is gone or says that all of it has ended, and nothing with its tag runs.
+cluster's folder is gone or says that all of it has ended, and nothing with its tag runs. Places of an earlier boot hold
+nothing, and those of another machine with the same home say nothing of this one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +53,12 @@ def places_folder() -> Path:
     return base / "stackyard" / "leases"
 
 
+def where() -> str:
+    """Where processes can be seen from here: this boot of this machine, and this container's part of it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+
+
 class Ceiling:
     """The ceiling of `limits` (`clusters`, `cpus`, `gpus`; None: none) over every place in `folder`."""
 
@@ -71,7 +77,7 @@ class Ceiling:
                 size = Size(*(max(pair) for pair in zip(asdict(before).values(), asdict(size).values(), strict=True)))
             if before is None or _grows(before, size):
                 self._fits(name, size, {other: Size.of(each) for other, each in places.items() if other != name})
-            place = {"folder": str(cluster), "tag": tag, "host": socket.gethostname(), "by": _oneself()}
+            place = {"folder": str(cluster), "tag": tag, "where": where(), "by": _oneself()}
             write_plain(self._file(name), place | asdict(size))
 
     def give_back(self, name: str) -> None:
@@ -107,11 +113,11 @@ class Ceiling:
         return places
 
     def _places(self) -> dict[str, dict[str, Any]]:
-        """This machine's places: a home that several machines share holds others' as well."""
-        host, found = socket.gethostname(), {}
+        """The places of this boot of this machine."""
+        here, found = where(), {}
         for file in self._folder.glob("*.json"):
             place = read_plain(file)
-            if isinstance(place, dict) and place.get("host") == host:
+            if isinstance(place, dict) and place.get("where") == here:
                 found[file.stem] = place
         return found
 
