@@ -135,7 +135,7 @@ def test_a_cluster_is_there_and_found_again_at_once(running: folders.Home) -> No
     assert processes.first_of_namespace(running.tag) == first
     found = facts()
     assert found["running"] and found["nodes"] == {"stackyard-node": True}
-    assert None not in found["daemons"].values() and len(found["daemons"]) == 9
+    assert None not in found["daemons"].values() and len(found["daemons"]) == 10
     assert "v1.36" in kubectl("version")
 
 
@@ -327,6 +327,32 @@ def test_a_pod_finds_a_service_by_its_name_and_nobody_outside(service: str) -> N
     assert kubectl("exec", pod, "--", "python", "-c", script).split() == [service, service]
     outside = "import socket; s = socket.socket(); s.settimeout(2); print(s.connect_ex(('192.0.2.1', 80)) != 0)"
     assert kubectl("exec", pod, "--", "python", "-c", outside).strip() == "True"
+
+
+def test_a_claim_gets_a_folder_that_outlives_its_pod_and_goes_with_it(service: str, running: folders.Home) -> None:
+    ask = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "work"}, "spec": ask}
+    kubectl("apply", "-f", "-", given=claim)
+    for step, script in (("write", "echo kept > /work/it"), ("read", "grep kept /work/it")):
+        container = {
+            "name": "c",
+            "image": images.BASE,
+            "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+            "securityContext": {"runAsUser": 1000},
+        }
+        volume = {"name": "work", "persistentVolumeClaim": {"claimName": "work"}}
+        pod = {"containers": [container], "volumes": [volume], "restartPolicy": "Never"}
+        kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": step}, "spec": pod})
+        phase = ["get", "pod", step, "-o", "jsonpath={.status.phase}"]
+        until(step, lambda asked=phase: kubectl(*asked) in ("Succeeded", "Failed"), 90)
+        assert kubectl(*phase) == "Succeeded", kubectl("logs", step)
+        kubectl("delete", "pod", step)
+    held = running.data / "volumes"
+    assert len(list(held.iterdir())) == 1
+    kubectl("delete", "pvc", "work")
+    until("the folder's end", lambda: not list(held.iterdir()), 60)
+    until("the volume's end", lambda: not kubectl("get", "pv", "-o", "name"), 60)
 
 
 def daemons_of(home: folders.Home) -> dict[str, int]:

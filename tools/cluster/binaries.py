@@ -69,7 +69,7 @@ def _stamps(module: lock.Module) -> list[str]:
 
 
 def _build(go: str, module: lock.Module, log: Path) -> None:
-    what = f"building {module.name} {module.version}" if module.version != "-" else "building our own two programs"
+    what = f"building {module.name} {module.version}" if module.version != "-" else "building our own small programs"
     with places.made_whole(target(module)) as part:
         steps.run(what, command(go, module, part), log, _LIMIT_SECONDS, environment(), module.folder)
         if module.keep:

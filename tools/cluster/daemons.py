@@ -18,6 +18,7 @@ USERS = {
     "stackyard:coredns": (),
     "stackyard:kuberay": (),
     "stackyard:kwok": (),
+    "stackyard:volumes": (),
 }
 """Who may speak to the API server, and their groups. Each has a random token of its own; what it may do, RBAC says."""
 
@@ -92,7 +93,7 @@ def control_plane(where: Places, ports: Ports, services: str) -> list[Daemon]:
 
 
 def node(where: Places) -> list[Daemon]:
-    """What makes a node of a machine: containers, kubelet, Services, names."""
+    """What makes a node of a machine: containers, kubelet, Services, names, volumes."""
     kubernetes = where.programs["kubernetes"]
     return [
         Daemon("containerd", ["/usr/bin/containerd", "--config", f"{where.settings}/containerd.toml"]),
@@ -108,6 +109,10 @@ def node(where: Places) -> list[Daemon]:
         ),
         Daemon("kube-proxy", [f"{kubernetes}/kube-proxy", f"--config={where.settings}/kube-proxy.yaml"]),
         Daemon("coredns", [f"{where.programs['coredns']}/coredns", "-conf", f"{where.settings}/Corefile"]),
+        Daemon(
+            "volumes",
+            [f"{where.programs['own']}/volumes", where.kubeconfig("stackyard:volumes"), f"{where.data}/volumes", NODE],
+        ),
     ]
 
 

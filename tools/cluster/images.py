@@ -40,7 +40,7 @@ def target() -> Path:
         platform.machine(),
         roots.target("node").name,
         roots.target("base").name,
-        binaries.target(lock.read().modules["own"]).name,
+        lock.read().modules["own"].folder / "pause" / "main.go",
         places.LOCK,
         _PROJECT,
         _INSIDE / "install.sh",

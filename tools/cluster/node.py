@@ -122,7 +122,11 @@ def link(home: Home, chosen: Addresses, first: int) -> None:
 
 def _texts(chosen: Addresses) -> dict[str, str]:
     v1 = cgroups.of("any").version == 1
-    return {**rendering.node_files(_WHERE, chosen, v1), "roles.yaml": rendering.roles()}
+    return {
+        **rendering.node_files(_WHERE, chosen, v1),
+        "roles.yaml": rendering.roles(),
+        "storage.yaml": rendering.storage(),
+    }
 
 
 def _start(home: Home, chosen: Addresses, texts: dict[str, str], digest: str) -> int:
@@ -192,7 +196,7 @@ def _wait(home: Home, chosen: Addresses, first: int) -> None:
     def alive() -> bool:
         return processes.alive(first)
 
-    profiles.settle(home, profiles.manifests(home))
+    profiles.settle(home, [*profiles.manifests(home), home.settings / "storage.yaml"])
     client = api.Client(home)
     steps.until("the node", lambda: client.node_ready(daemons.NODE), 120, home.logs / "kubelet.log", alive)
     for what, port, path, log in (

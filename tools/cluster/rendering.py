@@ -68,13 +68,36 @@ def roles() -> str:
         {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]
+    volumes = [
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["list", "create", "delete"]},
+    ]
     items = [
         _role("stackyard:coredns", reading),
         _binding("stackyard:coredns", "stackyard:coredns", "stackyard:coredns"),
+        _role("stackyard:volumes", volumes),
+        _binding("stackyard:volumes", "stackyard:volumes", "stackyard:volumes"),
         _binding("stackyard:kubelet-client", "system:kubelet-api-admin", "stackyard:kubelet-client"),
         _binding("stackyard:kuberay", "kuberay-operator", "stackyard:kuberay"),
     ]
     return _pretty({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def storage() -> str:
+    """The storage class of those who name none: a folder of the node, made when the first pod wants it."""
+    return _pretty(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {
+                "name": "stackyard",
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            },
+            "provisioner": "stackyard/volumes",
+            "volumeBindingMode": "WaitForFirstConsumer",
+            "reclaimPolicy": "Delete",
+        }
+    )
 
 
 def kwok_roles() -> str:
