@@ -187,6 +187,35 @@ def test_what_a_killed_rehearsal_left_is_taken_away_by_the_next(cluster: Played)
     clear(cluster)
 
 
+def test_a_cluster_that_a_killed_rehearsal_left_suspended_is_started_again(
+    cluster: Played, monkeypatch: pytest.MonkeyPatch
+):
+    said, suspended = list[str](), cluster.folder / "suspended.json"
+
+    def leasing(_cluster: Cluster, verb: str, *_more: str) -> None:
+        said.append(verb)
+        if len(said) == 1:
+            raise faults.FaultError("Ray does not start")
+        suspended.unlink()
+
+    monkeypatch.setattr(faults, "_leasing", leasing)
+    suspended.touch()
+    clear(cluster)
+    assert said == [], "somebody else suspended it"
+    (cluster.folder / "rehearsing.json").write_text(json.dumps({"name": "rehearsal-1", "scenario": "lease-end"}))
+    with pytest.raises(RehearsalError, match="Ray does not start"):
+        rehearse(cluster, "preemption", ANY, yes=False, say=_quiet)
+    clear(cluster)
+    assert said == ["resume", "resume"]
+    assert _left(cluster) == {"mine.txt"}
+
+
+def test_a_record_that_was_written_by_half_is_of_nothing(cluster: Played):
+    (cluster.folder / "rehearsing.json").write_text('{"na')
+    clear(cluster)
+    assert _left(cluster) == {"mine.txt"}
+
+
 def test_a_file_that_goes_with_the_fault_is_counted(cluster: Played, monkeypatch: pytest.MonkeyPatch):
     def fatal(_cluster: Cluster, _training: Any, _look: Callable[[], None]) -> faults.Happened:
         (cluster.workspace / "mine.txt").unlink()

@@ -50,9 +50,8 @@ def _cluster(stack: str, name: str | None) -> Cluster:
         raise Failure(f"stack {stack} lends {', '.join(lease)}: say which, --cluster {lease[0]}", USAGE)
     settings = lent(checkout, stack, name or (lease[0] if lease else "?"))
     folder = settings.workspace.parent
-    for noted, why in (("suspended.json", "is suspended: `stackyard lease resume` starts it"),):
-        if (folder / noted).exists():
-            raise Failure(f"cluster {settings.cluster} {why}")
+    if (folder / "suspended.json").exists() and not (folder / "rehearsing.json").exists():
+        raise Failure(f"cluster {settings.cluster} is suspended: `stackyard lease resume {settings.cluster}` starts it")
     try:
         facts = json.loads((folder / "lease.json").read_text())
         record = json.loads((folder / "instance.json").read_text())

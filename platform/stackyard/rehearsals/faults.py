@@ -99,10 +99,15 @@ def lease_end(cluster: Cluster, _training: Announced, look: Callable[[], None]) 
     _leasing(cluster, "suspend", "--because", "a rehearsed end of the lease")
     suspended = time.monotonic()
     look()
-    _leasing(cluster, "resume", "--because", "the rehearsed end of the lease is over")
+    resume(cluster)
     asked = cluster.evacuation_asked()
     notes = {"suspend": round(suspended - began, 1), "resume": round(time.monotonic() - suspended, 1)}
     return Happened({**notes, "answered": [each["name"] for each in asked if each["answered"]]})
+
+
+def resume(cluster: Cluster) -> None:
+    """Start a cluster again whose end was rehearsed. Raises FaultError."""
+    _leasing(cluster, "resume", "--because", "the rehearsed end of the lease is over")
 
 
 FAULTS: dict[str, Fault] = {

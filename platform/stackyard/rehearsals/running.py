@@ -24,7 +24,7 @@ from typing import Any
 
 from stackyard.rehearsals import away
 from stackyard.rehearsals.cluster import Cluster, Silent
-from stackyard.rehearsals.faults import FAULTS, Fault, FaultError
+from stackyard.rehearsals.faults import FAULTS, Fault, FaultError, resume
 from stackyard.rehearsals.judging import Check, Measured, Scenario, judge
 from stackyard.spec.leases import RehearsalSpec
 from stackyard.store import trainings
@@ -73,31 +73,36 @@ def rehearse(
 ) -> Rehearsed:
     """Do it. Raises BusyError, RehearsalError; then everything is as it was."""
     with _alone(cluster):
-        clear(cluster)
+        _cleared(cluster)
         if (others := somebodys(cluster)) and not yes:
             raise BusyError(f"somebody works on {cluster.settings.cluster} ({'; '.join(others)}): --yes rehearses it")
         at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         try:
             with _ended_kindly():
-                run = Run(cluster, say)
-                measured, notes = run.through(FAULTS[scenario], objective)
+                measured, notes = Run(cluster, say).through(scenario, objective)
         except FaultError as error:
             raise RehearsalError(str(error)) from None
         finally:
-            clear(cluster)
+            _cleared(cluster)
         result = Rehearsed(scenario, at, measured, judge(measured, objective), notes)
         _keep(cluster, result)
         return result
 
 
 def clear(cluster: Cluster) -> None:
-    """Take away what a rehearsal left, this one or one that was killed; the store first."""
+    """Take away what a rehearsal left, this one or one that was killed; the store first. Raises FaultError,
+    RehearsalError for what cannot be put right now; the next tries again."""
     away.put_back(cluster.folder / "store-away.json")
     record = cluster.folder / "rehearsing.json"
     try:
         told = json.loads(record.read_text())
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return
+    except ValueError:  # killed while it was written: nothing was begun
+        record.unlink()
+        return
+    if told.get("scenario") == "lease-end" and (cluster.folder / "suspended.json").exists():
+        resume(cluster)
     with contextlib.suppress(Silent):
         for job in cluster.jobs():
             if job.startswith(told["name"]):
@@ -112,6 +117,13 @@ def clear(cluster: Cluster) -> None:
         time.sleep(_LOOK)
     shutil.rmtree(cluster.workspace / told["name"], ignore_errors=True)
     record.unlink()
+
+
+def _cleared(cluster: Cluster) -> None:
+    try:
+        clear(cluster)
+    except FaultError as error:
+        raise RehearsalError(f"what a rehearsal left cannot be put right now: {error}") from None
 
 
 def somebodys(cluster: Cluster) -> list[str]:
@@ -135,9 +147,10 @@ class Run:
         self._said = dict[tuple[int, int, str], Announced]()
         """What each life of the training said last."""
 
-    def through(self, fault: Fault, objective: RehearsalSpec) -> tuple[Measured, dict[str, Any]]:
+    def through(self, scenario: Scenario, objective: RehearsalSpec) -> tuple[Measured, dict[str, Any]]:
         """Begin, let the fault come, go on. Returns what it cost, and notes."""
-        told = json.dumps({"name": self.name, "pid": os.getpid()})
+        fault = FAULTS[scenario]
+        told = json.dumps({"name": self.name, "scenario": scenario, "pid": os.getpid()})
         (self._cluster.folder / "rehearsing.json").write_text(told)
         self._say("a training begins")
         self._until(lambda: self._living(saved=2 * _EVERY), _BEGIN)
