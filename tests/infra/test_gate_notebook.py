@@ -138,6 +138,10 @@ def test_a_notebook_is_behind_its_token_is_frozen_with_its_kernels_and_goes_with
     ]
     assert {(each.ip, each.port) for each in listening} == {("127.0.0.1", opened.port)}, "kernels listen on no port"
 
+    # Nobody outside is asked for news or updates.
+    assert client.rest.get("/lab/api/update").json() == {"notification": None}
+    assert client.rest.get("/lab/api/news").json() == {"news": []}
+
     # A kernel has the cluster's surroundings, works where its notebook lies, and finds the modules beside it.
     (here.path / "prices.py").write_text("TAX = 0.19\n")
     kernel = client.kernel()
