@@ -9,13 +9,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from stackyard.evacuation.errors import EvacuationError, reaching
-from stackyard.evacuation.saving import opened, signing_key
 from stackyard.evacuation.settings import SaverSettings
 from stackyard.leasing.facts import Instance
 from stackyard.leasing.folder import Folder
-from stackyard.store.audit import Log
-from stackyard.store.documents import DocumentError
 
 WAITING = 200
 """Entries that may wait; beyond it the oldest are dropped."""
@@ -46,6 +42,12 @@ def deliver(folder: Folder, instance: Instance, settings: SaverSettings) -> str 
     waiting = folder.told(instance)["audit"]
     if not waiting:
         return None
+    # The store's client costs a look more than all the rest of it, and a look is taken twice a minute.
+    from stackyard.evacuation.errors import EvacuationError, reaching
+    from stackyard.evacuation.saving import opened, signing_key
+    from stackyard.store.audit import Log
+    from stackyard.store.documents import DocumentError
+
     try:
         with reaching(settings.store):
             log = Log(opened(settings), f"cluster-{settings.cluster}", signing_key(settings), settings.trusted_keys)

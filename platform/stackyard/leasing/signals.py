@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from stackyard.leasing import gpus, processes
 from stackyard.leasing.evidence import Evidence, fold
 from stackyard.leasing.facts import Lease, Signal, plain
@@ -96,6 +94,8 @@ def kernels(lease: Lease) -> Evidence:
 
 def _asked(url: str, token: str | None, scheme: str) -> tuple[Any, str]:
     """What a server on this machine answers, or None and why not. No secret is in that."""
+    import httpx  # only while something runs: it costs a look as much as the rest of it
+
     try:
         held = "" if token is None else Path(token).read_text().strip()
         headers = {"Authorization": f"{scheme} {held}"} if held else {}
