@@ -218,8 +218,8 @@ def crowd(request: pytest.FixtureRequest, site: dict[str, str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("crowd", "between", "kills"),
     [
-        pytest.param("bare", 25, 6, id="the-ceiling-alone"),
-        pytest.param("kinds", 3, 12, id="clusters-and-gates", marks=pytest.mark.lifecycle),
+        pytest.param("bare", 8, 6, id="the-ceiling-alone"),
+        pytest.param("kinds", 1, 6, id="clusters-and-gates", marks=pytest.mark.lifecycle),
     ],
     indirect=["crowd"],
 )
@@ -229,9 +229,9 @@ def test_no_loop_of_creations_gets_past_the_ceiling_at_any_instant(crowd: Crowd,
     seen: list[int] = []
     deadline, at_last_kill = time.monotonic() + 300, 0
     while crowd.kills < kills or max(seen) < CEILING:
-        assert time.monotonic() < deadline, f"{crowd.kills} kills, {at_last_kill} outcomes in 300 s"
+        assert time.monotonic() < deadline, f"{crowd.kills} kills, {at_last_kill} opened in 300 s"
         seen.append(len(crowd.open_at_one_instant()))
-        told = len(crowd.outcomes.read_text().splitlines())
+        told = crowd.outcomes.read_text().splitlines().count("opened")
         if told - at_last_kill >= between * random.uniform(0.5, 1.0):  # by what was done: a busy machine is no error
             crowd.is_disturbed()
             at_last_kill = told
