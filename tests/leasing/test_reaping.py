@@ -16,6 +16,7 @@ import pytest
 from leased import picture
 from lent import SLEEPS, WRITES, Lent, gone, lent, state
 from stackyard.evacuation import evacuating
+from stackyard.leasing import folder as folder_of
 from stackyard.leasing import verbs
 from stackyard.store.audit import entries
 from stackyard.store.objects import Store
@@ -355,3 +356,21 @@ def test_every_verb_prints_one_object(bench: Lent, arguments: list[str]) -> None
     bench.start(SLEEPS)
     code, told = bench.command(arguments[0], *arguments[1:])
     assert (code, told["verb"], told["ok"]) == (0, arguments[0], True)
+
+
+def test_a_full_disk_takes_the_savers_reserve_and_holds_up_no_end(bench: Lent, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, reserve = folder_of.write_whole, bench.folder / "saver" / "reserve"
+    verbs.suspend(bench.folder, "so that there is a reserve", "asked")
+    verbs.resume(bench.folder)
+    assert reserve.exists()
+
+    def full(path: Path, data: bytes) -> None:
+        if reserve.exists() or path.name in ("clock.json", "idle.json", "seen.json"):
+            raise OSError(28, "No space left on device")
+        whole(path, data)
+
+    monkeypatch.setattr(folder_of, "write_whole", full)
+    bench.lease(ttl=600.0)
+    answer = reap(bench, 1)
+    assert (answer["did"], bench.running()) == (["suspended"], [])
+    assert "folder" not in told_of(reap(bench, 1), "resolved")
