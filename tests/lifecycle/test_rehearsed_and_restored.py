@@ -20,7 +20,7 @@ import pytest
 
 from leased import picture
 from stackyard_infra.provider import tagged
-from toy import Stack, toy_checkout
+from toy import ROOT, Stack, toy_checkout
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 PROGRAM = """
@@ -74,6 +74,17 @@ class Named(Stack):
         return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def trained(stack: Named, cluster: str, epochs: int, *more: str) -> dict[str, Any]:
+    """The flights' training in a terminal of the cluster, as a task of its Ray."""
+    beside = stack.folder / ".stackyard" / stack.name / "leases" / cluster
+    head = json.loads((beside / "processes.json").read_text())[0]
+    environment = {**os.environ, **head["environment"], "RAY_AUTH_MODE": "token", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "flights/lab_training.py", "--epochs", str(epochs), *more]
+    done = subprocess.run(command, cwd=beside / "workspace", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 @pytest.fixture
 def stacks(tmp_path: Path) -> Iterator[tuple[Named, Named]]:
     (tmp_path / "backend").mkdir()
@@ -98,18 +109,22 @@ def test_what_was_rehearsed_and_destroyed_comes_back_in_another_stack(stacks: tu
     (beside / "workspace/notes/model.bin").write_bytes(os.urandom(100_000))
     (beside / "workspace/notes/model.bin").chmod(0o640)
 
+    shutil.copytree(ROOT / "examples/flights", beside / "workspace/flights")
+    whole = trained(lab, "lab", 3, "--here", "--folder", str(lab.folder / "whole"))
+
     outage = lab.stackyard("rehearse", "store-outage")
     assert (outage["held"], outage["measured"]["steps_lost"]) == (True, 0)
     assert outage["notes"]["save_while_away"] == "store_away"
     killed = lab.stackyard("rehearse", "preemption")
     assert killed["held"] and killed["notes"]["killed"] == "worker-0" and killed["measured"]["bytes_lost"] == 0
-    assert sorted(os.listdir(beside / "workspace")) == ["notes"]
+    assert sorted(os.listdir(beside / "workspace")) == ["flights", "notes"]
     ended = lab.stackyard("rehearse", "lease-end")
     assert ended["held"] and ended["measured"]["steps_lost"] == 0 and ended["notes"]["answered"]
     assert json.loads((beside / "rehearsals.json").read_text())["last"].keys() == {
         "store-outage", "preemption", "lease-end",
     }  # fmt: skip
 
+    assert trained(lab, "lab", 2)["steps"] < whole["steps"]
     want = picture(beside / "workspace")
     lab.pulumi("destroy", "--yes", "--skip-preview")
     (receipt,) = (lab.folder / ".stackyard/local/store/receipts/lab").iterdir()
@@ -119,4 +134,5 @@ def test_what_was_rehearsed_and_destroyed_comes_back_in_another_stack(stacks: tu
     told = other.stackyard("restore", f"receipts/lab/{receipt.name}", "--to", "fresh")
     assert told["from"] == {"stack": "local", "cluster": "lab"} and told["losses"] == []
     assert picture(lab.folder / ".stackyard/other/leases/fresh/workspace") == want
+    assert trained(other, "fresh", 3) == whole, "it went on where it was, and ends as one never interrupted"
     other.pulumi("destroy", "--yes", "--skip-preview")
