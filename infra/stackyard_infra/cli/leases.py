@@ -122,6 +122,9 @@ def evacuate(
         print(json.dumps(dict(answer.told), indent=2))
     elif answer.yes:
         print(f"{cluster}: {'may be lost' if discard else 'is safe and sealed; `up` opens it again'}")
+        for each in answer.told.get("asked", []):
+            if not each["answered"]:
+                print(f"  training {each['name']} wrote no checkpoint when asked: it has that of step {each['saved']}")
     if not answer.yes:
         _end(f"{cluster} goes on as before:\n{answer.because()}", FAILED)
 
