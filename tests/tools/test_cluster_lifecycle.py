@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from cluster import folders, images, processes, profiles, roots
+from cluster import archives, folders, images, processes, profiles, roots
 from machine import places
 
 pytestmark = [pytest.mark.slow, pytest.mark.lifecycle]
@@ -116,6 +116,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[folders.Home]:
 def before(home: folders.Home) -> dict[str, list[str]]:
     """The machine as it was, taken before the first `up`."""
     return listing()
+
+
+def test_a_taken_block_is_refused_and_nothing_is_changed(home: folders.Home, before: dict[str, list[str]]) -> None:
+    taken = ["ip", "route", "{}", "blackhole", "10.245.200.0/24"]
+    subprocess.run([word.format("add") for word in taken], check=True)
+    try:
+        done = subprocess.run(COMMAND, capture_output=True, text=True)
+    finally:
+        subprocess.run([word.format("delete") for word in taken], check=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "10.245.200.0/24 (blackhole route)" in done.stderr and "--addresses 10.213.0.0/16" in done.stderr
+    assert not home.folder.exists()
 
 
 @pytest.fixture(scope="module")
@@ -353,6 +365,54 @@ def test_a_claim_gets_a_folder_that_outlives_its_pod_and_goes_with_it(service: s
     kubectl("delete", "pvc", "work")
     until("the folder's end", lambda: not list(held.iterdir()), 60)
     until("the volume's end", lambda: not kubectl("get", "pv", "-o", "name"), 60)
+
+
+def test_an_archive_becomes_an_image(running: folders.Home, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    (layer / "mine").write_text("built here")
+    image = archives.Image("localhost/mine:1", (layer,), {})
+    archives.write(tmp_path / "mine.tar", [image])
+    cluster("load", str(tmp_path / "mine.tar"))
+    container = {"name": "c", "image": "localhost/mine:1", "imagePullPolicy": "Never", "command": ["/none"]}
+    spec = {"containers": [container], "restartPolicy": "Never"}
+    kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"}, "spec": spec})
+
+    def reason() -> str:
+        # It holds no program, so it cannot run; but it was found.
+        states = json.loads(kubectl("get", "pod", "mine", "-o", "json"))["status"].get("containerStatuses", [{}])
+        state = states[0].get("state", {})
+        return (state.get("terminated") or state.get("waiting") or {}).get("message", "")
+
+    assert "/none" in until("its end", reason, 60)
+    kubectl("delete", "pod", "mine")
+
+
+def test_the_other_profile_runs_beside_it_with_nodes_that_have_gpus(running: folders.Home) -> None:
+    other = ["--profile", "kwok"]
+    try:
+        cluster(*other)
+        assert facts()["running"]
+        workers = ray()["workerGroupSpecs"][0]["template"]["spec"]
+        workers["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "8"}}
+        workers["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+        spec = ray()
+        spec["workerGroupSpecs"][0].update(replicas=2, maxReplicas=2, template={"spec": workers})
+        given = json.dumps(custom("RayCluster", "gpu", spec))
+        asked = [*COMMAND, *other, "kubectl"]
+        subprocess.run([*asked, "apply", "-f", "-"], input=given, text=True, check=True, capture_output=True)
+
+        def ready() -> bool:
+            state = [*asked, "get", "raycluster", "gpu", "-o", "jsonpath={.status.state}"]
+            return subprocess.run(state, capture_output=True, text=True).stdout == "ready"
+
+        until("the RayCluster on fake GPUs", ready, 60)
+        where = [*asked, "get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]
+        nodes = subprocess.run(where, capture_output=True, text=True).stdout.split()
+        assert {"gpu-0", "gpu-1"} < set(nodes) and len(nodes) == 3
+    finally:
+        cluster("down", *other)
+    assert not processes.tagged(folders.home("kwok").tag)
 
 
 def daemons_of(home: folders.Home) -> dict[str, int]:

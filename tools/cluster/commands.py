@@ -1,4 +1,4 @@
-"""The commands behind `make cluster`: up (which is also again, and back), down, status, kubectl."""
+"""The commands behind `make cluster`: up (which is also again, and back), down, status, kubectl, load."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -21,14 +22,14 @@ ABSENT = 3
 def main(arguments: list[str]) -> NoReturn:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="tools/machine.sh cluster", description=__doc__, allow_abbrev=False)
-    parser.add_argument("verb", nargs="?", default="up", choices=("up", "down", "status", "kubectl"))
+    parser.add_argument("verb", nargs="?", default="up", choices=("up", "down", "status", "kubectl", "load"))
     parser.add_argument("--profile", choices=folders.PROFILES, help="node: real, root; kwok: fake nodes. Default node")
     parser.add_argument(
         "--addresses", metavar="BLOCK", help="an IPv4 block that nothing here uses, such as 10.91.0.0/16"
     )
     parser.add_argument("--json", action="store_true", help="with status: for programs")
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.verb != "kubectl":
+    if rest and options.verb not in ("kubectl", "load"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         sys.exit(_dispatch(options, rest[1:] if rest[:1] == ["--"] else rest))
@@ -42,6 +43,8 @@ def _dispatch(options: argparse.Namespace, rest: list[str]) -> int:
     home = folders.home(options.profile or folders.NODE)
     if options.verb == "kubectl":
         return kubectl(home, rest)
+    if options.verb == "load":
+        return load(home, rest)
     return up(home, options.addresses) if options.verb == "up" else down(home)
 
 
@@ -72,6 +75,17 @@ def show(names: list[str], as_json: bool) -> int:
     for one in found:
         print(status.as_json(one) if as_json else "\n".join(status.shown(one)))
     return 0 if any(one["running"] for one in found) else ABSENT
+
+
+def load(home: Home, archives: list[str]) -> int:
+    """Give the node images from archives, as `docker save` or `buildah push docker-archive:` writes them."""
+    if home.profile != folders.NODE:
+        say.stop("only a real node has images: with --profile kwok nothing runs.")
+    if not archives:
+        say.stop("which archive? `tools/machine.sh cluster load FILE...`, as `docker save` writes it.")
+    for name in archives:
+        node.load(home, Path(name))
+    return 0
 
 
 def kubectl(home: Home, arguments: list[str]) -> int:

@@ -106,6 +106,22 @@ def down(home: Home) -> None:
     profiles.forget(home)
 
 
+def load(home: Home, archive: Path) -> None:
+    """Have the node's containerd take in an archive of images."""
+    first = processes.first_of_namespace(home.tag)
+    if not first:
+        say.stop("no node runs: `make cluster` makes one.")
+    if not archive.is_file():
+        say.stop(f"{archive} is not a file.")
+    # All namespaces of its own: a layer is unpacked by mounting it.
+    inside = ["nsenter", "--target", str(first), "--all", "--wd=/"]
+    command = [*inside, "ctr", "--namespace", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "-"]
+    with archive.open("rb") as data:
+        done = subprocess.run(command, stdin=data, capture_output=True, text=True)
+    if done.returncode:
+        say.stop(f"{archive} could not be taken in: {done.stderr.strip()[-500:]}", steps.FAILED)
+
+
 def link(home: Home, chosen: Addresses, first: int) -> None:
     """Join machine and node by one pair of interfaces, and route pods and Services there. What is there stays."""
     if not _link_there(home):
