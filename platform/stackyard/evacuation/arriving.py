@@ -56,7 +56,11 @@ def bring(
     """
     with _alone(into.state):
         with locked(into.state):
-            finish(into)
+            begun = _noted(into)
+            beside = finish(into)
+            if begun.get("phase") == "in" and begun.get("digest") == found.digest:  # it was killed at its very end
+                damaged = [(bytes_of(path), reason) for path, reason in begun["damaged"]]
+                return Restored(found, into.workspace, found.version.entries, found.version.size, damaged, beside)
             _free(into)
         scratch = into.workspace.with_name(".arriving")
         remove(scratch)
@@ -67,7 +71,7 @@ def bring(
             except OccupiedError:
                 remove(scratch)
                 raise
-            _move(into, scratch, seeds)
+            _move(into, result, seeds)
             result.lesser += finish(into)
     result.target = into.workspace
     return result
@@ -78,10 +82,8 @@ def finish(into: SaverSettings) -> list[tuple[bytes, str]]:
 
     Take `cache.locked` around it. Returns (path, why) of what came under another name, since its own was taken.
     """
-    note = into.state / "arriving.json"
-    try:
-        told = json.loads(note.read_bytes())
-    except FileNotFoundError:
+    note, told = into.state / "arriving.json", _noted(into)
+    if not told:
         return []
     top, scratch = os.fsencode(into.workspace), os.fsencode(told["from"])
     aside, beside = os.fsencode(told["aside"]), list[tuple[bytes, str]]()
@@ -107,13 +109,22 @@ def finish(into: SaverSettings) -> list[tuple[bytes, str]]:
     return beside
 
 
-def _move(into: SaverSettings, scratch: Path, seeds: list[bytes]) -> None:
+def _noted(into: SaverSettings) -> dict[str, Any]:
+    try:
+        return json.loads((into.state / "arriving.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def _move(into: SaverSettings, result: Restored, seeds: list[bytes]) -> None:
     """Take what was put there at first out of the way, and note that from now on everything goes in."""
-    aside, top, seen = into.workspace.with_name(".replaced"), os.fsencode(into.workspace), scratch.stat()
+    scratch, aside, top = result.target, into.workspace.with_name(".replaced"), os.fsencode(into.workspace)
+    seen = scratch.stat()
     remove(aside)
     aside.mkdir(mode=0o700)
     told: dict[str, Any] = {
         "version": 1, "phase": "out", "from": str(scratch), "aside": str(aside), "mode": seen.st_mode & 0o7777,
+        "digest": result.found.digest, "damaged": [(text_of(path), reason) for path, reason in result.damaged],
         "mtime": seen.st_mtime_ns, "owner": [seen.st_uid, seen.st_gid],
         "closed": {text_of(name): mode for name, mode in _closed(os.fsencode(scratch))},
         "xattrs": {n: base64.b64encode(os.getxattr(scratch, n)).decode() for n in os.listxattr(scratch)},
