@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from departed import Departed
-from stackyard.certificates import leaks
+from stackyard.certificates import leaks, looking
 from stackyard.certificates.looking import look
 
 WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
@@ -51,7 +51,8 @@ class Ground:
 
 
 @pytest.fixture
-def ground(gone: Departed) -> Iterator[Ground]:
+def ground(gone: Departed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    monkeypatch.setattr(looking, "RAY", gone.base / "ray")
     with ExitStack() as stack:
         yield Ground(gone, stack)
 
@@ -149,6 +150,15 @@ def workspace_left(ground: Ground) -> set[str]:
     return kinds(found(ground.gone))
 
 
+def session_of_ray(ground: Ground) -> set[str]:
+    for name, address in (("session_1", "127.0.0.213"), ("session_2", "127.0.0.1"), ("session_3", "10.0.0.7")):
+        folder = ground.folder(looking.RAY / name)
+        (folder / "node_ip_address.json").write_text(json.dumps({"node_ip_address": address}))
+    seen = found(ground.gone, addresses=[{"name": "serving", "address": "127.0.0.213"}])
+    assert [leak.what for leak in seen.leaks] == [str(looking.RAY / "session_1")]
+    return kinds(seen)
+
+
 PLANTED: dict[str, tuple[Callable[[Ground], set[str]], set[str]]] = {
     "a-live-tagged-process": (tagged_process, {"process"}),
     "overwritten-environ-with-a-deleted-file-of-ours": (overwritten_environ, {"process"}),
@@ -161,6 +171,7 @@ PLANTED: dict[str, tuple[Callable[[Ground], set[str]], set[str]]] = {
     "a-socket": (left_socket, {"socket"}),
     "a-temp-folder": (temp_folder, {"folder"}),
     "a-workspace": (workspace_left, {"folder"}),
+    "a-session-of-ray-at-our-address": (session_of_ray, {"folder"}),
 }
 
 

@@ -73,6 +73,14 @@ def test_what_was_renamed_or_moved_stays_expected_and_what_is_kept_is_what_holds
     assert kind.read({"site": site}) == {}, "its end is a certificate's"
 
 
+def test_a_ledger_that_came_with_a_copied_checkout_is_another_stacks(site: dict[str, str]):
+    path = Path(site["state"]) / "ledger.json"
+    path.write_text(json.dumps({"stack_id": "another", "opened": "2020", "folders": ["/tmp/sy-0-another"]}))
+    LedgerKind().create({"site": site, "ledger": {"subject": "stack"}})
+    assert plain(path)["stack_id"] == site["stack_id"]
+    assert "/tmp/sy-0-another" not in plain(path)["folders"]
+
+
 def test_merging_twice_is_merging_once():
     told = {"opened": "b", "processes": ["x"], "ports": [port(1)]}
     once = merged({"opened": "a", "processes": ["y"]}, told)

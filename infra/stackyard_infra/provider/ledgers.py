@@ -23,7 +23,7 @@ import psutil
 from stackyard_infra.provider import tagged
 from stackyard_infra.provider.kinds import Kind, Plain
 from stackyard_infra.provider.private import read_plain, write_plain
-from stackyard_infra.provider.site import Site, private_folder
+from stackyard_infra.provider.site import Site, private_folder, remove_folder
 
 VERSION = 1
 GROWING = ("processes", "ports", "addresses", "sockets", "folders", "shared_memory", "prefixes", "instances")
@@ -68,8 +68,15 @@ class Ledgers:
             self._add(path, {"shared_memory": held})
 
     def sweep(self, ledger: Path) -> None:
-        """Remove the files in shared memory that `ledger` names and that nobody holds any more."""
-        named = {each["path"]: each["inode"] for each in (read_plain(ledger) or {}).get("shared_memory", [])}
+        """Remove what `ledger` names and nobody needs: shared memory that nobody holds; of a cluster, what was made
+        from nothing (Ray's sessions, settings of processes) and a killed deletion left."""
+        known = read_plain(ledger) or {}
+        for path in map(
+            Path, known.get("folders", []) if known.get("subject") == "cluster" and "closed" in known else []
+        ):
+            if any(path.is_relative_to(place) and path != place for place in (self.site.runtime, self.site.etc)):
+                remove_folder(path)
+        named = {each["path"]: each["inode"] for each in known.get("shared_memory", [])}
         left = {path for path, inode in named.items() if _inode(Path(path)) == inode}
         if left:
             held = {str(path) for path in tagged.shared_memory(psutil.process_iter())}
@@ -94,7 +101,8 @@ class Ledgers:
         private_folder(self.site.state)
         with self._locked():
             before = read_plain(path)
-            known = moved(before, self.site.state) if isinstance(before, dict) else self._ground(told)
+            ours = isinstance(before, dict) and before.get("stack_id", self.site.stack_id) == self.site.stack_id
+            known = moved(before, self.site.state) if ours else self._ground(told)  # else: of a checkout copied here
             write_plain(path, merged(known, {**told, **self._where()}))
 
     def _ground(self, told: Mapping[str, Any]) -> dict[str, Any]:

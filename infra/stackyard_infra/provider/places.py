@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -42,6 +43,8 @@ class SiteKind(Kind):
         remove_folder(site.runtime)
         for folder in (site.etc, site.state / "cache"):
             remove_folder(folder)
+        with contextlib.suppress(OSError):  # a workspace that is still there is not ours to remove
+            (site.state / "leases").rmdir()
         Certificates(site, self._certificates).of_stack()
 
 

@@ -139,6 +139,9 @@ def _lying(ledger: Ledger, scene: Scene) -> Iterator[Leak]:
     for path in folders:
         if not any(path.startswith(f"{other}/") for other in folders):
             yield Leak("folder", path, "it should be gone", None, scene.lying[path].size)
+    for path, lying in scene.lying.items():
+        if lying.kind == "folder" and path not in folders and not any(path.startswith(f"{each}/") for each in folders):
+            yield Leak("folder", path, "a Ray session at an address of ours", None, lying.size)
     for path in map(str, ledger.sockets):
         if path in scene.lying:
             yield Leak("socket", path, "it should be gone", 0.0)

@@ -7,6 +7,7 @@ terminal: a person may stand in a folder of ours.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import stat
 from collections import defaultdict
@@ -17,6 +18,8 @@ from stackyard.certificates.ledger import TAGS, Ledger
 from stackyard.certificates.scene import Listener, Lying, Scene, Seen
 
 PROC = Path("/proc")
+RAY = Path("/tmp/ray")
+"""Where Ray keeps its sessions when nobody tells it otherwise."""
 SHARED_MEMORY = "/dev/shm"
 LISTENING = "0A"
 
@@ -50,7 +53,20 @@ def lying(ledger: Ledger, processes: Mapping[int, Seen]) -> dict[str, Lying]:
     paths = {str(path) for path in (*ledger.folders, *ledger.sockets)}
     paths |= {str(each.path) for each in ledger.shared_memory}
     paths |= {file for seen in processes.values() for file in seen.files if file.startswith(f"{SHARED_MEMORY}/")}
+    paths |= set(_sessions(ledger))
     return {path: found for path in sorted(paths) if (found := _lies(path)) is not None}
+
+
+def _sessions(ledger: Ledger) -> Iterator[str]:
+    """Ray's own session folders at an address that was chosen for us alone: of a Ray that took no notice of ours."""
+    own = {each.address for each in ledger.addresses} - {"127.0.0.1"}
+    for note in RAY.glob("session_*/node_ip_address.json") if own else ():
+        try:
+            said = json.loads(note.read_text()).get("node_ip_address")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if said in own:
+            yield str(note.parent)
 
 
 def _lies(path: str) -> Lying | None:
