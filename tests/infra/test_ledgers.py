@@ -151,6 +151,20 @@ def test_what_a_certificate_needs_is_set_aside_at_any_point_of_a_deletion(ledger
     assert not ledger.parent.exists(), "it lives on"
 
 
+def test_what_a_killed_deletion_left_of_a_cluster_is_swept_and_a_suspended_one_keeps_its_own(ledgers: Ledgers):
+    scratch, elsewhere = ledgers.site.runtime / "l1", ledgers.site.state / "leases/lab"
+    for folder in (scratch, elsewhere):
+        folder.mkdir(parents=True)
+    ledgers.expect_cluster("lab", "i-1", {}, [{"name": "lease-lab-head", "scratch": str(scratch)}])
+    path = ledgers.of_cluster("lab")
+    ledgers.sweep(path)
+    assert scratch.exists(), "it goes on, or may be resumed"
+    ledgers.expect_gone(path, {"cluster": "lab"})
+    ledgers.sweep(path)
+    assert not scratch.exists()
+    assert elsewhere.exists(), "work is never swept"
+
+
 def test_a_leak_refuses_the_deletion_of_the_site_and_the_next_one_ends_clean(site: dict[str, str], told: list[str]):
     left = Path(site["state"]) / "leases/lab/workspace"
     left.mkdir(parents=True)
