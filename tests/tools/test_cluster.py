@@ -479,6 +479,43 @@ def test_status_says_that_there_is_none_and_down_of_none_is_done(capsys: pytest.
     assert not folders.home("kwok").folder.exists()
 
 
+@pytest.mark.parametrize("recorded", [True, False], ids=["a-cluster", "what-a-killed-down-left"])
+def test_keys_and_store_stay_together_or_go_together(recorded: bool) -> None:
+    home = folders.home("node")
+    for folder in (home.credentials, home.data / "etcd"):
+        folder.mkdir(parents=True)
+        (folder / "old").touch()
+    if recorded:
+        profiles.write_record(home, {"block": addresses.DEFAULT})
+    profiles.prepare(home, {"cni/x": "text"}, everything(), {})
+    kept = [(home.credentials / "old").exists(), (home.data / "etcd" / "old").exists()]
+    assert kept == [recorded, recorded]
+    assert home.folder.stat().st_mode & 0o777 == 0o700
+    assert (home.settings / "cni" / "x").read_text() == "text"
+    assert {file.name for file in (home.settings / "daemons").iterdir()} == {one.name for one in everything()}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_cluster_of_other_versions_goes_on_or_is_to_be_renewed(
+    running: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = folders.home("node")
+    home.folder.mkdir(parents=True)
+    profiles.write_record(home, {"block": addresses.DEFAULT, "made_of": "something else", "kubectl": "/old/kubectl"})
+    monkeypatch.setattr(processes, "first_of_namespace", lambda tag: 1 if running else None)
+    monkeypatch.setattr(addresses, "of_this_machine", list)
+    monkeypatch.setattr(node, "stop", lambda home: None)
+    monkeypatch.setattr(node, "_start", lambda *_: pytest.fail("started"))
+    if running:
+        node.up(home, None)
+    else:
+        with pytest.raises(SystemExit):
+            node.up(home, None)
+    said = capsys.readouterr().err
+    assert "other versions" in said and "cluster-down" in said and ("goes on" in said) is running
+    assert profiles.kubectl(home) == Path("/old/kubectl")
+
+
 def test_status_is_shown_with_what_is_missing() -> None:
     lines = status.shown(
         {

@@ -94,6 +94,6 @@ def kubectl(home: Home, arguments: list[str]) -> int:
         say.stop(f"no cluster {home.profile}: `make cluster` makes one.")
     for name in [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
         del os.environ[name]
-    program = str(profiles.kubectl())
+    program = str(profiles.kubectl(home))
     sys.stdout.flush()
     os.execv(program, [program, f"--kubeconfig={home.kubeconfig}", *arguments])  # noqa: S606

@@ -43,12 +43,13 @@ def up(home: Home, asked: str | None) -> None:
     digest = profiles.made_of(_MODULES, {"nodes": nodes(), "roles": rendering.roles() + rendering.kwok_roles()})
     if record and record["made_of"] != digest:
         profiles.differ(running)
+        return
     if not record or not supervised(home):
         stop(home)
         with places.only_one(profiles.making(), "building what clusters are made of"):
             binaries.build(profiles.modules(_MODULES), home.logs)
         first = record["port"] if record else _free_port()
-        record = {"profile": home.profile, "port": first, "made_of": digest}
+        record = {"profile": home.profile, "port": first, "made_of": digest, "kubectl": str(profiles.built_kubectl())}
         _start(home, record)
     kwok = binaries.target(lock.read().modules["kwok"]) / "files" / "kustomize" / "rbac" / "role.yaml"
     ours = [home.settings / "kwok.yaml", home.settings / "nodes.yaml"]

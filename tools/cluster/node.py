@@ -73,6 +73,7 @@ def up(home: Home, asked: str | None) -> None:
     digest = profiles.made_of(_MODULES, texts, images.target().name)
     if record and record["made_of"] != digest:
         profiles.differ(bool(first))
+        return
     if not first:
         with places.only_one(profiles.making(), "building what clusters are made of"):
             binaries.build(profiles.modules(_MODULES), home.logs)
@@ -131,7 +132,7 @@ def link(home: Home, chosen: Addresses, first: int) -> None:
     inside = ("nsenter", "--target", str(first), "--net")
     _ip("address", "replace", f"{chosen.node}/{chosen.link}", "dev", "eth0", by=inside)
     _ip("link", "set", "eth0", "up", by=inside)
-    _ip("route", "replace", "default", "via", chosen.machine, by=inside)
+    # No default route: what leaves the cluster stays with the node, whatever the machine forwards for others.
     for block in (chosen.pods, chosen.services):
         _ip("route", "replace", block, "via", chosen.node, "dev", home.name)
 
@@ -158,7 +159,8 @@ def _start(home: Home, chosen: Addresses, texts: dict[str, str], digest: str) ->
     credentials.make(home, ports, daemons.addresses_of(ports, chosen), program)
     _seed(home)
     groups = cgroups.of(home.name)
-    facts = {"profile": home.profile, "block": chosen.block, "made_of": digest, "allowed": []}
+    kubectl = str(profiles.built_kubectl())
+    facts = {"profile": home.profile, "block": chosen.block, "made_of": digest, "kubectl": kubectl, "allowed": []}
     profiles.write_record(home, facts)
     profiles.write_record(home, {**facts, "allowed": cgroups.make(groups)})
     command = [

@@ -53,6 +53,11 @@ def prepare(home: Home, texts: dict[str, str], all_daemons: list[daemons.Daemon]
         folder.mkdir(exist_ok=True)
     for stale in (*home.pids.iterdir(), *(home.settings / "daemons").iterdir()):
         stale.unlink()
+    if not home.record.exists():
+        # What a `down` or a first `up` left that was killed half-way: keys and store must be of one make.
+        for half in (home.data, home.credentials):
+            _remove(half)
+        home.data.mkdir()
     scripts = {file.name: file.read_text() for file in (folders.HERE / "inside").glob("*.sh")}
     commands = {f"daemons/{one.name}": rendering.daemon(one, environment) for one in all_daemons}
     for name, text in {**texts, **scripts, **commands}.items():
@@ -80,7 +85,7 @@ def settle(home: Home, manifests: list[Path]) -> None:
     # The CRDs are too large for the annotation that a client-side apply leaves.
     arguments = ["apply", "--server-side", "--force-conflicts", *files]
     end = time.monotonic() + API_SECONDS
-    while said := api.kubectl(home, kubectl(), *arguments):
+    while said := api.kubectl(home, kubectl(home), *arguments):
         if time.monotonic() > end:
             say.stop(f"the KubeRay CRDs and roles could not be applied: {said[-500:]}", steps.FAILED)
         time.sleep(0.5)
@@ -97,8 +102,14 @@ def manifests(home: Home) -> list[Path]:
     ]
 
 
-def kubectl() -> Path:
-    """Of the cluster's own version."""
+def kubectl(home: Home) -> Path:
+    """Of the version that the cluster was made with; where there is none, of the lock's."""
+    known = (record(home) or {}).get("kubectl")
+    return Path(known) if known else built_kubectl()
+
+
+def built_kubectl() -> Path:
+    """Of the lock's version."""
     return binaries.target(lock.read().modules["kubernetes"]) / "kubectl"
 
 
@@ -113,9 +124,7 @@ def differ(running: bool) -> None:
 def forget(home: Home) -> None:
     """Remove a cluster that has ended: its folder, and those above that are empty now."""
     home.record.unlink(missing_ok=True)
-    done = subprocess.run(["rm", "-rf", "--one-file-system", str(home.folder)], capture_output=True, text=True)
-    if done.returncode:
-        say.stop(f"{home.folder} could not be removed: {done.stderr.strip()}", steps.FAILED)
+    _remove(home.folder)
     for folder in (home.folder.parent, home.folder.parent.parent):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -125,3 +134,9 @@ def environment(home: Home) -> dict[str, str]:
     """All that a supervisor gets of ours: nothing of the user's settings, least of all proxies and secrets."""
     name, _, value = home.tag.partition("=")
     return {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin", "LANG": "C.UTF-8", name: value}
+
+
+def _remove(folder: Path) -> None:
+    done = subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        say.stop(f"{folder} could not be removed: {done.stderr.strip()}", steps.FAILED)

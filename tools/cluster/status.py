@@ -28,7 +28,7 @@ def facts(home: Home) -> dict[str, Any]:
         "kubeconfig": str(home.kubeconfig),
         "logs": str(home.logs),
         "addresses": record.get("block", f"127.0.0.1:{record.get('port')}"),
-        "kubectl": str(profiles.kubectl()),
+        "kubectl": str(profiles.kubectl(home)),
         "versions": {name: known[name].version for name in _SHOWN_VERSIONS if _has(home, name)},
         "daemons": {name: _seconds(home, name, ours) for name in _daemons(home)},
         "nodes": {node["metadata"]["name"]: _is_ready(node) for node in nodes},
