@@ -52,7 +52,7 @@ class Lending:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._journal: Journal | None = None
         self._tellers: dict[str, Alerts] = {}
-        self._wrong = ""
+        self._wrong, self._failed = "", dict[str, str | None]()
 
     def start(self) -> None:
         """Begin to look."""
@@ -113,9 +113,18 @@ class Lending:
         everything = [event for each in found for event in _events(each)]
         self._offer("", ops, everything)
         for each in found:
+            self._log(each)
             owner = tuple(name for name in each.get("tell", ()) if name not in ops)
             if owner:
                 self._offer(each["cluster"], owner, _events(each))
+
+    def _log(self, each: Mapping[str, Any]) -> None:
+        cluster, failed = each["cluster"], each.get("failed")
+        if each.get("did"):
+            log.info("lease", cluster=cluster, did=each["did"], because=each.get("because"))
+        if failed != self._failed.get(cluster):
+            self._failed[cluster] = failed
+            log.warning("lease", cluster=cluster, failed=failed or "no more")
 
     def _offer(self, cluster: str, to: tuple[str, ...], events: Sequence[Event]) -> None:
         name = f"alerts-lease-{cluster}" if cluster else "alerts-leases"
