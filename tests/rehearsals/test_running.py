@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from leased import Lab, leased
-from stackyard.rehearsals import away, faults, running
+from stackyard.rehearsals import away, course, faults, running
 from stackyard.rehearsals.cluster import Cluster, Silent
 from stackyard.rehearsals.running import BusyError, RehearsalError, Rehearsed, clear, rehearse
 from stackyard.spec.leases import RehearsalSpec
@@ -72,8 +72,8 @@ class Played(Cluster):
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
-    monkeypatch.setattr(running, "_AGAIN", 0.2)
-    monkeypatch.setattr(running, "_PACE", 0.01)
+    monkeypatch.setattr(course, "_AGAIN", 0.2)
+    monkeypatch.setattr(course, "_PACE", 0.01)
     monkeypatch.setattr(faults, "OUTAGE", 0.3)
     lab = leased(tmp_path)
     (lab.workspace / "mine.txt").write_text("work")
@@ -98,8 +98,8 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(cluster: Played, 
     found = rehearse(cluster, scenario, ANY, yes=False, say=_quiet)
     assert found.held, found
     measured = found.measured
-    assert measured.steps_lost is not None and 0 <= measured.steps_lost <= running._EVERY
-    assert measured.steps_before >= 2 * running._EVERY and measured.resume and measured.resume > 0
+    assert measured.steps_lost is not None and 0 <= measured.steps_lost <= course._EVERY
+    assert measured.steps_before >= 2 * course._EVERY and measured.resume and measured.resume > 0
     assert measured.at_risk and measured.bytes_lost == 0, "its own checkpoints were not saved yet"
     assert cluster.__dict__["killed"] == [part] and found.notes["jobs"] == 2
     assert _left(cluster) == {"mine.txt"}
@@ -175,9 +175,9 @@ def test_a_rehearsal_that_fails_or_is_interrupted_clears_away_what_it_made(
 
 
 def test_what_a_killed_rehearsal_left_is_taken_away_by_the_next(cluster: Played):
-    run = running.Run(cluster, _quiet)
+    run = course.Course(cluster, _quiet)
     (cluster.folder / "rehearsing.json").write_text(json.dumps({"name": run.name, "pid": 1}))
-    run._until(lambda: run._living(saved=running._EVERY), 60)
+    run._until(lambda: run._living(saved=course._EVERY), 60)
     away.take(Path(cluster.settings.store), cluster.folder / "store-away.json")
     assert _left(cluster) == {"mine.txt", run.name, "rehearsing.json", "store-away.json"}
     clear(cluster)
