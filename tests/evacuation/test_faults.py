@@ -186,13 +186,23 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=st.floats(0, 0.999), place=st.floats(0, 0.999), bit=st.integers(0, 7))
     def bit_flips(self, which: float, place: float, bit: int) -> None:
-        """In any stored copy."""
-        if packs := sorted(self.lab.packs(), key=lambda path: path.stat().st_mtime_ns):
-            pack = packs[int(which * len(packs))]
+        """In any stored copy; more often in a newer one, of which more is in the newest version."""
+        if packs := sorted(self.lab.packs(), key=lambda path: -path.stat().st_mtime_ns):
+            pack = packs[int(which**2 * len(packs))]
             content = bytearray(pack.read_bytes())
             content[int(place * len(content))] ^= 1 << bit
             pack.write_bytes(bytes(content))
             self.damaged, self.found = True, False
+
+    @precondition(lambda self: self.there and sealed(self.lab.settings) is not None)
+    @rule(which=st.floats(0, 0.999))
+    def somebody_writes_after_the_seal(self, which: float) -> None:
+        """Into a file that is there, so that no folder shows it: the receipt holds no more."""
+        files = sorted(path for path in self.lab.workspace.rglob("*") if path.is_file() and not path.is_symlink())
+        if files:
+            with files[int(which * len(files))].open("ab") as file:
+                file.write(b"late")
+            assert self.ask("receipt").code == 1, "a receipt counts for what was written after it"
 
     @rule()
     def memory_is_lost(self) -> None:
@@ -240,6 +250,7 @@ class Life(RuleBasedStateMachine):
         answer, found = self.restored(what)
         assert answer.code == 0, f"{because} promised a restore that fails: {answer.told}"
         self.counted(found, want, because)
+        assert self.ask("verify").code == 0, f"{because}, and something of it in the store is damaged"
 
     def counted(self, found: Picture, want: Picture, because: str) -> None:
         if found != want:

@@ -182,7 +182,23 @@ class Lent(Ground):
             status = self.make_up() or self.make_down()
         left = self.leftovers()
         tally.leftovers += left
-        return f"make down ended with {status}" if status else ", ".join(left)
+        gone = self.gone_well(tally)
+        return f"make down ended with {status}" if status else ", ".join(left) or gone or self.uncertified(tally)
+
+    def certificates(self, subject: str) -> list[dict[str, Any]]:
+        """What was certified of the stack or of an instance, the oldest first."""
+        found = sorted((self.store / "certificates" / self.stack_id).glob(f"{subject}-*.json"))
+        return [json.loads(path.read_bytes())["body"] for path in found]
+
+    def uncertified(self, tally: Tally) -> str:
+        """What has no clean certificate, of a stack that was taken down and of every instance that is gone."""
+        wrong = ""
+        for subject in ("stack", *(f"cluster-{CLUSTER}-{instance}" for instance in sorted(self.checked))):
+            newest = (self.certificates(subject) or [None])[-1]
+            if newest is None or not newest["clean"]:
+                wrong = wrong or f"{subject} has no clean certificate"
+                tally.leftovers += [f"{subject}: {leak}" for leak in (newest or {}).get("leaks", [])]
+        return wrong
 
     def gone_well(self, tally: Tally) -> str:
         """What is wrong with instances that are gone: what was made on them and is in no restore of their receipts."""
