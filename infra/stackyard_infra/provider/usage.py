@@ -22,6 +22,12 @@ from stackyard_infra.provider.private import read_plain
 FIGURES = ("generation", "workers", "cpus", "gpus", "hourly_price")
 
 
+def figures_of(lease: Mapping[str, Any], generation: int) -> dict[str, Any]:
+    """What is counted of a cluster, by its lease."""
+    size = {name: lease.get(name, 0) for name in ("workers", "cpus", "gpus")}
+    return {"generation": generation, **size, "hourly_price": (lease.get("budget") or {}).get("hourly_price", 0.0)}
+
+
 @dataclass(frozen=True)
 class Usage:
     """The usage of the cluster that lies in `folder`. Times have a zone."""

@@ -35,7 +35,7 @@ from stackyard_infra.provider.holding import Hold
 from stackyard_infra.provider.ledgers import Ledgers
 from stackyard_infra.provider.private import read_plain, write_plain
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
-from stackyard_infra.provider.usage import Usage
+from stackyard_infra.provider.usage import Usage, figures_of
 
 CLUSTER_TAG = "STACKYARD_CLUSTER"
 """In the environment of every process that may write in a workspace; its value is `<stack id>/<cluster>`."""
@@ -180,11 +180,7 @@ class Workspace:
             if record is None or self.suspended() is not None:
                 return
             self.admit()
-            lease = self.lease()
-            size = {name: lease.get(name, 0) for name in ("workers", "cpus", "gpus")}
-            price = (lease.get("budget") or {}).get("hourly_price", 0.0)
-            figures = {"generation": record.generation, **size, "hourly_price": price}
-            group = self._group()
+            figures, group = figures_of(self.lease(), record.generation), self._group()
             Usage(self.folder).opened(figures, self.now(), runs=bool(group.living()))
             group.start()
 
