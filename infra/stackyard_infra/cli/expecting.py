@@ -66,7 +66,7 @@ def _under(under: Plain) -> str:
     for figure, most in under["most"].items():
         asked, others = under["asked"][figure], under["others"][figure]
         if most is not None:
-            told.append(f"{asked} {figure} here and {others} elsewhere, of {most}")
+            told.append(f"{figure} {asked} here, {others} elsewhere, at most {most}")
             over += [figure] if asked + others > most else []
     line = f"ceiling: {'; '.join(told) or 'none'}"
     return f"{line}; too many {' and '.join(over)}: not all of them can be open at once" if over else line
