@@ -268,6 +268,4 @@ def test_plan_says_hours_money_and_what_the_ceiling_leaves(tmp_path: Path, capsy
     expecting.show(Console(highlight=False, width=300), expecting.expected(spec), expecting.ceiling(spec))
     told = capsys.readouterr().out
     assert "mon, tue, wed, thu, fri 07:00-20:00 UTC, for 50 at the most (0.5 an hour), saved every 5m" in told
-    assert (
-        "ceiling: 1 clusters here and 2 elsewhere, of 2; 8 cpus here and 2 elsewhere, of 16; too many clusters" in told
-    )
+    assert "ceiling: clusters 1 here, 2 elsewhere, at most 2; cpus 8 here, 2 elsewhere, at most 16; too many" in told
