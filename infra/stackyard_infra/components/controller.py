@@ -30,7 +30,7 @@ class Controller(pulumi.ComponentResource):
             ),
             parent=self,
             needs=[store.folder, store.database, *store.clock],
-            version=code.digest("control", "training", "registry", "monitoring"),
+            version=code.digest("control", "training", "registry", "monitoring", "leasing", "evacuation"),
             secrets=_secrets(spec),
             stop_timeout=30,
         )
