@@ -80,9 +80,9 @@ def layers(work: Path, logs: Path) -> list[archives.Image]:
     layer = _install(base, work / "ray", logs)
     plain = {"Env": [f"PATH={_PATHS}", "LANG=C.UTF-8"]}
     user = {
-        "Env": [*plain["Env"], "HOME=/home/ray", "RAY_USAGE_STATS_ENABLED=0", "DO_NOT_TRACK=1"],
+        "Env": [*plain["Env"], "HOME=/srv/ray", "RAY_USAGE_STATS_ENABLED=0", "DO_NOT_TRACK=1"],
         "User": "1000:1000",
-        "WorkingDir": "/home/ray",
+        "WorkingDir": "/srv/ray",
     }
     return [
         archives.Image(PAUSE, (pause,), {"Entrypoint": ["/pause"], "User": "65535:65535"}),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 from typing import Any
 
 from cluster import api, binaries, credentials, daemons, lock, processes, profiles, rendering, steps
@@ -141,16 +140,8 @@ def _start(home: Home, record: dict[str, Any]) -> None:
     credentials.make(home, ports, daemons.addresses_of(ports, None), program)
     profiles.write_record(home, record)
     script = home.settings / "supervise.sh"
-    with (home.logs / "supervisor.log").open("a") as out:
-        subprocess.Popen(
-            ["bash", str(script), str(home.settings / "daemons"), str(home.pids), str(home.logs)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=profiles.environment(home),
-            cwd="/",
-            start_new_session=True,
-        )
+    command = ["bash", str(script), str(home.settings / "daemons"), str(home.pids), str(home.logs)]
+    profiles.detached(home, command, home.logs / "supervisor.log")
 
 
 def _free_port() -> int:

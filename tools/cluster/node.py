@@ -63,12 +63,13 @@ def up(home: Home, asked: str | None) -> None:
         say.stop(f"this cluster has the addresses {record['block']}: `make cluster-down` first, then choose others.")
     if not record or not first:
         stop(home)
+        first = None
+        _refuse_another(home)
     block: str | None = record["block"] if record else asked
     # A running node's own addresses are of course in use.
     chosen = (
         addresses.cut(record["block"]) if first and record else addresses.choose(block, addresses.of_this_machine())
     )
-    _refuse_another(home, first)
     texts = _texts(chosen)
     digest = profiles.made_of(_MODULES, texts, images.target().name)
     if record and record["made_of"] != digest:
@@ -170,16 +171,7 @@ def _start(home: Home, chosen: Addresses, texts: dict[str, str], digest: str) ->
         *(f"{module.name}={binaries.target(module)}" for module in profiles.modules(_MODULES)),
     ]
     log = home.logs / "node.log"
-    with log.open("a") as out:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=profiles.environment(home),
-            cwd="/",
-            start_new_session=True,
-        )
+    process = profiles.detached(home, command, log)
     found: list[int] = []
 
     def there() -> bool:
@@ -226,8 +218,8 @@ def _wait(home: Home, chosen: Addresses, first: int) -> None:
         steps.until(what, lambda at=where, of=path: api.healthy(at, of), 60, home.logs / f"{log}.log", alive)
 
 
-def _refuse_another(home: Home, first: int | None) -> None:
-    if not first and _link_there(home):
+def _refuse_another(home: Home) -> None:
+    if _link_there(home):
         say.stop(
             f"the interface {home.name} is there, and no cluster in {home.folder}: another user's cluster, or one with "
             f"another XDG_STATE_HOME. End it there, or remove what it left: ip link delete {home.name}"

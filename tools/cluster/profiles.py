@@ -130,6 +130,20 @@ def forget(home: Home) -> None:
             folder.rmdir()
 
 
+def detached(home: Home, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start what outlives us: in a session of its own, with our tag, none of our files, and nothing of our settings."""
+    with log.open("a") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment(home),
+            cwd="/",
+            start_new_session=True,
+        )
+
+
 def environment(home: Home) -> dict[str, str]:
     """All that a supervisor gets of ours: nothing of the user's settings, least of all proxies and secrets."""
     name, _, value = home.tag.partition("=")

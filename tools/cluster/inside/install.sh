@@ -19,10 +19,10 @@ mount --bind /etc/resolv.conf "$tree/etc/resolv.conf"
 cp "$list" "$tree/build/requirements.txt"
 
 # Ray's processes run as this user, who may not write where the packages are: hence compiled now.
-echo 'ray:x:1000:1000::/home/ray:/bin/bash' >>"$tree/etc/passwd"
+echo 'ray:x:1000:1000::/srv/ray:/bin/bash' >>"$tree/etc/passwd"
 echo 'ray:x:1000:' >>"$tree/etc/group"
-mkdir "$tree/home/ray"
-chown 1000:1000 "$tree/home/ray"
+mkdir "$tree/srv/ray"
+chown 1000:1000 "$tree/srv/ray"
 env -u VIRTUAL_ENV -u UV_PROJECT_ENVIRONMENT SSL_CERT_FILE=/build/authorities.crt UV_CACHE_DIR=/build/cache HOME=/build \
     chroot "$tree" /build/uv pip install --quiet --system --break-system-packages --python /usr/bin/python3 \
     --link-mode copy --compile-bytecode --no-build --require-hashes --requirement /build/requirements.txt
