@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import ipaddress
 import json
+import os
 import re
 import shlex
 import tarfile
@@ -423,6 +424,15 @@ def test_the_platforms_packages_are_taken_from_the_lock_with_their_hashes() -> N
     assert chosen.count("ray==") == 1 and "numpy==" in chosen and "pulumi" not in chosen
     assert all("--hash=sha256:" in block for block in re.split(r"^(?=\S)", chosen, flags=re.MULTILINE)[1:])
     assert re.fullmatch(r"localhost/stackyard/ray:\d+\.\d+\.\d+", images.ray())
+
+
+def test_of_the_stores_of_images_the_newest_two_stay() -> None:
+    for age in (3, 1, 4, 2):
+        store = folders.cache() / f"images-{age}"
+        (store / "containerd").mkdir(parents=True)
+        os.utime(store, (1e9 - age, 1e9 - age))
+    images.forget_old()
+    assert sorted(store.name for store in folders.cache().iterdir()) == ["images-1", "images-2"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ _INSIDE = folders.HERE / "inside"
 _PROJECT = places.CHECKOUT / "platform" / "pyproject.toml"
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
+_KEPT = 2
+"""Another checkout may be at work with another lock."""
+
 PAUSE = "localhost/stackyard/pause:1"
 BASE = "localhost/stackyard/base:1"
 _PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,6 +70,14 @@ def make(logs: Path) -> None:
         apart = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--propagation", "private", "sh"]
         steps.run("taking the images in", [*apart, *command, str(archive)], logs / "make-images.log", 600)
         places.remove(work)
+    forget_old()
+
+
+def forget_old() -> None:
+    """Remove all stores but the newest: each is 3 GB. Nodes that run have hard links or copies of their own."""
+    stores = sorted(folders.cache().glob("images-*"), key=lambda store: store.stat().st_mtime)
+    for old in stores[:-_KEPT]:
+        places.remove(old)
 
 
 def layers(work: Path, logs: Path) -> list[archives.Image]:
