@@ -18,6 +18,7 @@ from machine import places, say
 
 _LIMIT_SECONDS = 900.0
 _RECIPE = "1"
+_PROGRAMS = ("wget", "gpgv")
 _KEYRINGS = Path("/usr/share/keyrings")
 
 
@@ -53,6 +54,9 @@ def make(logs: Path) -> None:
             "the node's system comes from Debian's or Ubuntu's packages, and this machine has no apt: use kind, k3s or "
             "any other cluster instead, and name its kubeconfig in your stack."
         )
+    lacking = [name for name in _PROGRAMS if not shutil.which(name)]
+    if lacking:
+        say.stop(f"debootstrap needs {', '.join(lacking)}: `apt-get install {' '.join(lacking)}` and run this again.")
     apt = folders.cache() / "apt"
     for folder in ("lists/partial", "cache/archives/partial", "debs", "debootstrap"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
