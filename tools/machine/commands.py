@@ -42,7 +42,7 @@ _TESTS = {
         "tests/training/test_whole_runs.py",
         "tests/e2e/test_whole_path.py",
     ],
-    "test-kube": ["tests/tools/test_cluster_lifecycle.py", "--timeout", "3600"],
+    "test-kube": ["-s", "tests/tools/test_cluster_lifecycle.py", "--timeout", "3600"],
 }
 """Verbs that run pytest, and how; by default on everything but the life-cycle suite."""
 
