@@ -31,7 +31,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where a write waits for no disk, which is what most of the time would go to."""
 NAMES = st.sampled_from(["a", "deep/b", "deep/er/x\ny", "\udcff"])
 SIZES = st.sampled_from([0, 1, 700, 70_000, 1_100_000])
-KILLS = st.none() | st.sampled_from(EVACUATING)
+KILLS = st.none() | st.none() | st.sampled_from(EVACUATING)
 Picture = dict[bytes, Any]
 
 
@@ -154,7 +154,9 @@ class Life(RuleBasedStateMachine):
         assert self.damaged, f"it refused without a reason: {answer.told}"
         assert not self.still or sealed(self.lab.settings), f"it refused and left everybody frozen: {answer.told}"
         self.found = True
+        self.save(kill=None)  # which stores it anew
 
+    @precondition(lambda self: self.still)
     @rule(kill=st.none() | st.sampled_from(THAWING))
     def thaw(self, kill: str | None) -> None:
         """Refused only while there is a seal."""
@@ -162,6 +164,7 @@ class Life(RuleBasedStateMachine):
         if answer.code == 0:
             assert not self.still
 
+    @precondition(lambda self: self.still)
     @rule()
     def reopen(self) -> None:
         """The gate is created again: another generation, then a thaw. No receipt of before says anything."""
@@ -210,7 +213,7 @@ class Life(RuleBasedStateMachine):
         for path in self.lab.settings.state.glob("cache.db*"):
             path.unlink()
 
-    @precondition(lambda self: self.there)
+    @precondition(lambda self: self.there and self.still)
     @rule()
     def cluster_is_deleted(self) -> None:
         """As the cluster's Delete does: only when it may go."""
