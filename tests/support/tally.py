@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         ended = "never hit" if not self.killed else self.wrong or "converged"
-        when = f"{self.operation:<9}{self.event:<38}{self.occurrence:<15}"
+        when = f"{self.operation:<9}{self.event:<42}{self.occurrence:<15}"
         return f"{when}{self.victim:<8}then {self.then:<9}{self.seconds:5.1f} s  {ended}"
 
 
