@@ -214,10 +214,19 @@ class Lent(Ground):
         return wrong
 
     def unguarded(self) -> bool:
-        """Whether the state knows the cluster and no gate of it, nor that one was being made."""
+        """Whether a cluster is there whose gate has done its work, or was never made, and none was being made.
+
+        The engine refreshes first, and a gate whose cluster is sealed is then gone from the state.
+        """
+        record, noted = (_plain(self.beside / name) for name in ("instance.json", "saver/sealed.json"))
+        same = bool(noted) and all(noted.get(key) == record.get(key) for key in ("instance", "generation"))
         types = {resource["type"].rpartition(":")[2] for resource in self.resources()}
         begun = backend.pending(self.folder / ".stackyard/backend", "local")
-        return "LeasedCluster" in types and "EvacuationGate" not in types and not begun
+        return (
+            "LeasedCluster" in types
+            and not begun
+            and bool("EvacuationGate" not in types or record.get("sealed") or same)
+        )
 
 
 def lived_through(lent: Lent, point: Point, state: str, tally: Tally) -> Row:
@@ -234,6 +243,10 @@ def lived_through(lent: Lent, point: Point, state: str, tally: Tally) -> Row:
     row = Row(point.operation, point.event, point.occurrence, point.victim, point.then, killed, wrong, seconds)
     tally.rows.append(row)
     return row
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def _bytes(path: Path) -> bytes | None:
