@@ -149,6 +149,8 @@ def _head(name: str, places: Places, numbers: Numbers, addresses: Mapping[str, s
         "health": {"tcp": port["gcs"], "timeout": START},
         "version": "1",
         "scratch": str(_scratch(name, places)),
+        # Ray does not start beside it while a worker of a head that died still lives, which is a minute.
+        "stale": [str(_scratch(name, places) / "ray_current_cluster")],
     }
 
 

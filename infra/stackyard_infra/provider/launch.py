@@ -2,7 +2,8 @@
 
 `python -m stackyard_infra.provider.launch LAUNCH.json`, run in place of the command: ask the kernel to end us with
 the supervisor (a supervisor killed -9 must not leave duplicates), end what an earlier life of this process left
-behind, set the environment, become the command. (Secrets are files of the process; no environment carries them.)
+behind, remove what `stale` names, set the environment, become the command. (Secrets are files of the process; no
+environment carries them.)
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> None:
     left = tagged.end(launch["stack_id"], launch["name"], grace=0)
     if left:
         sys.exit(f"an earlier {launch['name']} does not end: {'; '.join(left)}")
+    for file in launch.get("stale", ()):
+        Path(file).unlink(missing_ok=True)
     os.chdir(launch["folder"])
     command = launch["command"]
     os.execvpe(command[0], command, environment(launch, dict(os.environ)))  # noqa: S606 (no shell is the point)

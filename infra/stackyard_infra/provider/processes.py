@@ -174,6 +174,8 @@ class ProcessKind(Kind):
             "stop_timeout": inputs["stop_timeout"],
             "version": inputs["version"],
         }
+        if "stale" in inputs:
+            launch["stale"] = inputs["stale"]
         wanted = {folder / name: text for name, text in inputs["files"].items()}
         wanted |= {secrets / name: text for name, text in inputs["secrets"].items()}
         wanted |= {folder / "launch.json": json.dumps(launch, indent=1, sort_keys=True)}
