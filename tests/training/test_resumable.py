@@ -142,6 +142,33 @@ def test_the_last_few_stay_and_others_names_are_left_alone(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+def test_a_fresh_checkpoint_stays_where_all_later_ones_are_damaged(tmp_path: Path, keep: int):
+    with Resumable(tmp_path, "trees", keep=keep) as training:
+        for step in (100, 120, 140)[-keep:]:
+            training.save(State(step)).write_bytes(b"damaged")
+    with Resumable(tmp_path, "trees", keep=keep) as training:
+        assert training.newest() is None
+        for step in (20, 40, 60, 80):
+            training.save(State(step))
+    with Resumable(tmp_path, "trees", keep=keep) as training:
+        found = training.newest()
+        assert found is not None and found.step == 80
+        assert len(training.checkpoints()) == 2 * keep, "those that are kept, and the damaged ones"
+
+
+def test_a_name_may_hold_what_patterns_hold_and_begin_anothers(tmp_path: Path):
+    others = tmp_path / ".lr[0.1]-two-77.part"
+    others.write_bytes(b"another training writes it")
+    with Resumable(tmp_path, "lr[0.1]", keep=1) as training:
+        training.save(State(1))
+        training.save(State(2))
+        found = training.newest()
+        assert found is not None and found.step == 2
+        assert len(training.checkpoints()) == 1
+    assert others.exists()
+
+
 def test_minibatches_go_through_all_rows_and_on_from_any_cursor():
     batches, seen, cursor = Minibatches(10, 4, seed=1), [], Cursor()
     cursors = []

@@ -16,6 +16,7 @@ to stop it can ask for a checkpoint first.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sys
 import time
@@ -54,7 +55,7 @@ class Resumable:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for part in self._folder.glob(f".{self._name}-*.part"):
+        for part in self._named(f".{self._name}-", ".part"):
             part.unlink(missing_ok=True)
         self._tell()
         return self
@@ -79,8 +80,7 @@ class Resumable:
 
     def checkpoints(self) -> list[Path]:
         """The files, oldest step first, sound or not."""
-        found = self._folder.glob(f"{self._name}-*{_SUFFIX}")
-        return sorted(path for path in found if path.name[len(self._name) + 1 : -len(_SUFFIX)].isdecimal())
+        return self._named(f"{self._name}-", _SUFFIX)
 
     def at(self, step: int) -> None:
         """Say that `step` steps are done."""
@@ -103,7 +103,8 @@ class Resumable:
         wanted = trainings.requested(self._beside) if self._beside is not None and self.asked() else None
         path = self._folder / f"{self._name}-{state.step:012d}{_SUFFIX}"
         _write_whole(path, self._folder / f".{self._name}-{os.getpid()}.part", encode(state))
-        for old in self.checkpoints()[: -self._keep]:
+        # What is of a later step was passed over: it is damaged, and must not push out what is sound.
+        for old in [each for each in self.checkpoints() if each.name <= path.name][: -self._keep]:
             old.unlink(missing_ok=True)
         answered = self._told.answered if wanted is None else wanted
         self._told = replace(self._told, step=state.step, saved=state.step, answered=answered)
@@ -114,6 +115,11 @@ class Resumable:
                 break
             time.sleep(_LOOK)
         return path
+
+    def _named(self, before: str, after: str) -> list[Path]:
+        """Files with a number between the two, in order: one training's name may begin another's."""
+        found = self._folder.glob(f"{glob.escape(before)}*{after}")
+        return sorted(path for path in found if path.name[len(before) : -len(after)].isdecimal())
 
     def _tell(self) -> None:
         if self._place is not None:
