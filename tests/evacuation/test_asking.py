@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -87,6 +88,22 @@ def test_who_cannot_answer_is_not_waited_for(lab: Lab, who: Callable[[Lab], Anno
     if training.name == "stopped":
         os.kill(training.pid, signal.SIGKILL)
         os.waitpid(training.pid, 0)
+
+
+def test_a_disk_that_takes_no_request_keeps_nobody_from_the_evacuation(lab: Lab):
+    hall = Hall(lab, {"trees": None})
+    (hall.folder / "request.json").mkdir()  # nothing can be written there
+    with asking.asked(lab.settings, pause=hall.pause, clock=lambda: hall.now) as (told,):
+        assert (told["name"], told["answered"], hall.looks) == ("trees", False, 0)
+
+
+@pytest.mark.parametrize("odd", [{"pid": [1]}, {"where": {}}, {"step": "7"}, {"saved": None}, {"pid": True}])
+def test_what_anybody_writes_among_the_trainings_stops_no_evacuation(lab: Lab, odd: dict[str, object]):
+    hall = Hall(lab, {"trees": 1})
+    told = dataclasses.asdict(trainings.here("odd", 0)) | {"where": "another machine"} | odd
+    (hall.folder / "1-odd.json").write_text(json.dumps(told))
+    with asking.asked(lab.settings, pause=hall.pause, clock=lambda: hall.now) as (one,):
+        assert one["name"] == "trees"
 
 
 def test_an_evacuation_stops_a_training_at_the_checkpoint_that_it_asked_for(lab: Lab):

@@ -37,7 +37,11 @@ def asked(
     if not there or not settings.ask:
         yield _noted(settings, [_told(each, None) for each in there])
         return
-    wanted = trainings.request(folder)
+    try:
+        wanted = trainings.request(folder)
+    except OSError:  # a full disk keeps nobody from the evacuation, and takes no checkpoint either
+        yield _noted(settings, [_told(each, None) for each in there])
+        return
     try:
         end = clock() + settings.ask
         while True:
@@ -77,7 +81,7 @@ def _told(training: trainings.Announced, wanted: str | None) -> dict[str, Any]:
 
 
 def _noted(settings: SaverSettings, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with contextlib.suppress(OSError):  # a full disk keeps nobody from the evacuation
+    with contextlib.suppress(OSError):  # as above
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(settings.state / "asked.json", json.dumps(asked).encode())
     return asked

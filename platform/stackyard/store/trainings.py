@@ -99,15 +99,20 @@ def said(folder: Path) -> list[Announced]:
 
 def lives(training: Announced) -> bool:
     """Whether its process is there; one of another machine counts as there."""
-    if training.where != _where():
+    if not is_here(training):
         return True
     seen = _seen(training.pid)
     return seen is not None and seen[0] not in "ZXx" and seen[1] == training.start
 
 
+def is_here(training: Announced) -> bool:
+    """Whether its pid is one of this machine's since it was started; else it says nothing of the processes here."""
+    return training.where == _where()
+
+
 def stands(training: Announced) -> bool:
     """Whether it was stopped (SIGSTOP), so that it cannot answer before it is let go."""
-    seen = _seen(training.pid) if training.where == _where() else None
+    seen = _seen(training.pid) if is_here(training) else None
     return seen is not None and seen[0] in "Tt"
 
 
@@ -140,9 +145,10 @@ def _write(path: Path, told: Mapping[str, Any]) -> None:
 def _read(path: Path) -> Announced | None:
     """None for what is gone, or not understood."""
     found = _json(path)
-    fields = Announced.__dataclass_fields__
-    try:
-        return Announced(**{name: value for name, value in (found or {}).items() if name in fields})
+    kinds = {name: str if field.type == "str" else int for name, field in Announced.__dataclass_fields__.items()}
+    told = {name: value for name, value in (found or {}).items() if name in kinds}
+    try:  # anybody may write there, and nothing of it may stop who reads it
+        return Announced(**told) if all(type(value) is kinds[name] for name, value in told.items()) else None
     except TypeError:
         return None
 
@@ -156,7 +162,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _lives(training: Announced, path: Path) -> bool:
-    if training.where == _where():
+    if is_here(training):
         return lives(training)
     try:
         return time.time() - path.stat().st_mtime < _SILENT
