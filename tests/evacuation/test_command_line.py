@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from leased import Lab
 from stackyard.evacuation import __main__ as command
+from stackyard.evacuation import verbs
 from stackyard.evacuation.errors import shown
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -185,6 +188,25 @@ def test_a_watching_saver_saves_until_it_is_asked_to_end(lab: Lab) -> None:
     rest = watching.stdout.read().splitlines()
     assert watching.wait() == 0
     assert json.loads(rest[-1])["ok"]
+
+
+def test_a_clock_that_is_set_back_delays_no_save(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SetBack(dt.datetime):
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+            cls.looks += 1
+            return dt.datetime(2027, 2, 1, tzinfo=tz) - dt.timedelta(days=cls.looks)
+
+    waits = list[float]()
+    monkeypatch.setattr(verbs.dt, "datetime", SetBack)
+    monkeypatch.setattr(verbs.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(verbs.os, "nice", lambda _: None)
+    monkeypatch.setattr(verbs, "save", lambda *_: {"ok": True, "made": False, "version": {"number": 1}})
+    monkeypatch.setattr(verbs.threading.Event, "wait", lambda _, seconds: waits.append(seconds))
+    verbs.watch(lab.settings, argparse.Namespace(every=300.0, times=3, json=True))
+    assert len(waits) == 2 and all(290 < each <= 300 for each in waits)
 
 
 @pytest.mark.parametrize(

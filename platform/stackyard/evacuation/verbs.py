@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import closing
 from types import FrameType
 from typing import Any
@@ -63,7 +64,7 @@ def watch(settings: SaverSettings, options: argparse.Namespace) -> dict[str, Any
     os.nice(_NICE)
     every, saves, failed = options.every or settings.every, 0, 0
     while not ended.is_set():
-        began = dt.datetime.now(dt.UTC)
+        began = time.monotonic()
         try:
             outcome = save(settings, options)
         except (EvacuationError, OSError) as error:
@@ -73,7 +74,7 @@ def watch(settings: SaverSettings, options: argparse.Namespace) -> dict[str, Any
         print(json.dumps(line) if options.json else telling.sentences("save", outcome), flush=True)
         if options.times is not None and saves >= options.times:
             break
-        ended.wait(max(0.0, every - (dt.datetime.now(dt.UTC) - began).total_seconds()))
+        ended.wait(max(0.0, every - (time.monotonic() - began)))  # a clock that is set back delays no save
     return {"ok": True, "saves": saves, "failed": failed}
 
 
