@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from leased import Lab
+from stackyard.evacuation import jobs
 
 RAN = {"submission_id": "a", "status": "SUCCEEDED", "start_time": 1, "entrypoint": "python train.py"}
 RUNS = {"job_id": "01000000", "status": "RUNNING", "start_time": 2, "runtime_env": {"env_vars": {"KEY": "hunter2"}}}
@@ -76,6 +79,21 @@ def test_jobs_of_a_cluster_outlive_its_head(lab: Lab, head: Head) -> None:
     assert [each.path for each in lab.save().left_out] == [b"extra ray-jobs"]
     assert len(_jobs(lab, "three")) == 3
     assert lab.save().unsaved == [], "a dead head is no error"
+
+
+def test_a_head_that_never_ends_its_answer_holds_up_no_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve() -> None:
+        with contextlib.suppress(OSError), line.accept()[0] as taken:
+            taken.sendall(b"HTTP/1.0 200 OK\r\n\r\n[]")
+            while not ended.wait(0.05):
+                taken.sendall(b" ")
+
+    monkeypatch.setattr(jobs, "_PATIENCE", 0.2)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        threading.Thread(target=serve, daemon=True).start()
+        assert jobs.ask(f"http://127.0.0.1:{line.getsockname()[1]}", None) is None
+        ended.set()
 
 
 def test_nobody_asks_a_head_that_stands_still(lab: Lab, head: Head) -> None:

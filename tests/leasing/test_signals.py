@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from lent import SLEEPS, Lent
+from stackyard.evacuation import fetching
 from stackyard.leasing import gpus, processes, signals, verbs
 from stackyard.leasing.evidence import Evidence, fold
 from stackyard.leasing.facts import Signal
@@ -142,6 +146,45 @@ def test_who_does_not_answer_leaves_use_unknown_and_no_token_in_what_is_told(
     assert (found.known, found.busy) == (False, False)
     assert "counts as use" in found.because
     assert not any(token in found.because for token in ("r4y", "an0ther", "hidden"))
+
+
+DRIPS: dict[str, tuple[bytes, bytes]] = {
+    "its-head": (b"HTTP/1.1 200 OK\r\nX-More: ", b"."),
+    "its-body": (b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n[", b" "),
+    "a-body-without-a-length": (b"HTTP/1.0 200 OK\r\n\r\n[]", b" "),
+    "nothing": (b"", b""),
+}
+
+
+@pytest.mark.parametrize(("begins", "drips"), DRIPS.values(), ids=DRIPS.keys())
+def test_a_server_that_never_ends_its_answer_is_waited_for_no_longer_than_said(
+    bench: Lent, monkeypatch: pytest.MonkeyPatch, begins: bytes, drips: bytes
+) -> None:
+    ended = threading.Event()
+
+    def serve(line: socket.socket) -> None:
+        with contextlib.suppress(OSError), line.accept()[0] as taken:
+            taken.sendall(begins)
+            while not ended.wait(0.05):
+                taken.sendall(drips)
+
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        threading.Thread(target=serve, args=(line,), daemon=True).start()
+        bench.lease(dashboard=f"http://127.0.0.1:{line.getsockname()[1]}")
+        monkeypatch.setattr(signals, "TIMEOUT", 0.3)
+        lease, began = Folder(bench.folder).lease(), time.monotonic()
+        assert lease is not None
+        found = signals.jobs(lease)
+        ended.set()
+    assert not found.known and "TimeoutError" in found.because
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_without_an_end_is_not_read(bench: Lent, boards: Dashboards, monkeypatch: pytest.MonkeyPatch) -> None:
+    boards.answers["/api/jobs/"] = [job("SUCCEEDED")] * 10
+    monkeypatch.setattr(fetching, "MOST", 100)
+    lease = Folder(bench.folder).lease()
+    assert lease is not None and not signals.jobs(lease).known
 
 
 def look(bench: Lent) -> dict[str, Signal]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from stackyard.evacuation import fetching
 
 NONE = b"[]"
 """The list of a cluster on which no job was ever seen."""
@@ -21,16 +21,11 @@ Job = dict[str, Any]
 
 def ask(dashboard: str, token: Path | None) -> list[Job] | None:
     """The jobs that the head knows; None when it does not answer."""
-    connection = http.client.HTTPConnection(urlsplit(dashboard).netloc, timeout=_PATIENCE)
     try:
-        headers = {} if token is None else {"Authorization": f"Bearer {token.read_text().strip()}"}
-        connection.request("GET", "/api/jobs/", headers=headers)
-        answer = connection.getresponse()
-        found = json.loads(answer.read()) if answer.status == 200 else None
-    except (OSError, ValueError, http.client.HTTPException):
+        status, said = fetching.get(f"{dashboard}/api/jobs/", fetching.authorized("Bearer", token), _PATIENCE)
+        found = json.loads(said) if status == 200 else None
+    except fetching.ERRORS:
         return None
-    finally:
-        connection.close()
     return [_discreet(each) for each in found if isinstance(each, dict)] if isinstance(found, list) else None
 
 

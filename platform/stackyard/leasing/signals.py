@@ -9,10 +9,11 @@ meanwhile shows in the processes, of which Ray's workers are some.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from stackyard.evacuation import fetching
 from stackyard.leasing import gpus, processes
 from stackyard.leasing.evidence import Evidence, fold
 from stackyard.leasing.facts import Lease, Signal, plain
@@ -94,17 +95,13 @@ def kernels(lease: Lease) -> Evidence:
 
 def _asked(url: str, token: str | None, scheme: str) -> tuple[Any, str]:
     """What a server on this machine answers, or None and why not. No secret is in that."""
-    import httpx  # only while something runs: it costs a look as much as the rest of it
-
     try:
-        held = "" if token is None else Path(token).read_text().strip()
-        headers = {"Authorization": f"{scheme} {held}"} if held else {}
-        answer = httpx.get(url, headers=headers, timeout=TIMEOUT, trust_env=False)
-        if answer.status_code != 200:
-            return None, f"it answers {answer.status_code}"
-        found = answer.json()
+        status, said = fetching.get(url, fetching.authorized(scheme, token), TIMEOUT)
+        if status != 200:
+            return None, f"it answers {status}"
+        found = json.loads(said)
         return (found, "") if isinstance(found, list) and all(isinstance(e, dict) for e in found) else (None, "no list")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except fetching.ERRORS as error:
         return None, type(error).__name__
 
 
