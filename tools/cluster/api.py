@@ -51,6 +51,13 @@ class Client:
         """Whether the API server says that it is."""
         return self.text("/readyz") == "ok"
 
+    def applied(self) -> bool:
+        """Whether what every cluster gets is there: the kinds of KubeRay, and the roles of those who serve them."""
+        kinds = self.text("/apis/ray.io/v1")
+        wanted = ("rayclusters", "rayjobs", "rayservices")
+        role = self.text("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/stackyard:kuberay")
+        return role is not None and {one["name"] for one in json.loads(kinds or "{}").get("resources", [])} >= {*wanted}
+
     def node_ready(self, name: str) -> bool:
         """Whether a node is there and ready."""
         text = self.text(f"/api/v1/nodes/{name}")

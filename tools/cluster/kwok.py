@@ -140,7 +140,15 @@ def _start(home: Home, record: dict[str, Any]) -> None:
     credentials.make(home, ports, daemons.addresses_of(ports, None), program)
     profiles.write_record(home, record)
     script = home.settings / "supervise.sh"
-    command = ["bash", str(script), str(home.settings / "daemons"), str(home.pids), str(home.logs)]
+    command = [
+        "bash",
+        str(script),
+        str(home.settings / "daemons"),
+        str(home.pids),
+        str(home.logs),
+        ports.host,
+        str(ports.api),
+    ]
     profiles.detached(home, command, home.logs / "supervisor.log")
 
 

@@ -73,7 +73,7 @@ def made_of(names: tuple[str, ...], texts: dict[str, str], *more: str) -> str:
 
 
 def settle(home: Home, manifests: list[Path]) -> None:
-    """Wait for the API server, then apply `manifests` (also those that are there already)."""
+    """Wait for the API server, then apply `manifests`, unless these very ones were applied and are there."""
     client = api.Client(home)
     first = processes.tagged(home.tag)
 
@@ -81,6 +81,9 @@ def settle(home: Home, manifests: list[Path]) -> None:
         return any(processes.alive(pid) for pid in first)
 
     steps.until("the API server", client.ready, API_SECONDS, home.logs / "kube-apiserver.log", alive)
+    known, digest = record(home) or {}, places.digest(*manifests)
+    if known.get("applied") == digest and client.applied():
+        return
     files = [word for file in manifests for word in ("--filename", str(file))]
     # The CRDs are too large for the annotation that a client-side apply leaves.
     arguments = ["apply", "--server-side", "--force-conflicts", *files]
@@ -90,6 +93,7 @@ def settle(home: Home, manifests: list[Path]) -> None:
             say.stop(f"the KubeRay CRDs and roles could not be applied: {said[-500:]}", steps.FAILED)
         time.sleep(0.5)
     steps.until("the account of pods", client.account_there, 60, home.logs / "kube-controller-manager.log", alive)
+    write_record(home, {**(record(home) or {}), "applied": digest})
 
 
 def manifests(home: Home) -> list[Path]:

@@ -1,7 +1,8 @@
 # Keep daemons running: every file in a folder is one, restarted a second after it ends, with its output in a log,
-# of which the last 20 to 40 MB stay.
-#   supervise.sh DAEMONS PIDS LOGS        bash: it also buries whatever orphans it is given as PID 1
-daemons=$1 pids=$2 logs=$3
+# of which the last 20 to 40 MB stay. Whoever asks the API server waits until it listens: a dozen programs that start and
+# give up every second would keep it from getting there on a slow machine.
+#   supervise.sh DAEMONS PIDS LOGS HOST PORT        bash: it also buries whatever orphans it is given as PID 1
+daemons=$1 pids=$2 logs=$3 host=$4 port=$5
 largest=20000000
 
 start() {
@@ -18,19 +19,25 @@ shorten() {
 }
 
 rm -f "$pids"/*
-for file in "$daemons"/*; do
-    start "${file##*/}"
-done
-round=0
+listens='' round=0
 while :; do
-    sleep 1
-    round=$(((round + 1) % 60))
+    if [ -z "$listens" ] && (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
+        listens=yes
+    fi
     for file in "$daemons"/*; do
         name=${file##*/}
-        if ! kill -0 "$(cat "$pids/$name")" 2>/dev/null; then
+        case $name in
+        etcd | kube-apiserver | containerd) ;;
+        *) [ -n "$listens" ] || continue ;;
+        esac
+        if [ ! -e "$pids/$name" ]; then
+            start "$name"
+        elif ! kill -0 "$(cat "$pids/$name")" 2>/dev/null; then
             echo "$(date -u +%FT%TZ) $name had ended: started again"
             start "$name"
         fi
-        [ $round -ne 0 ] || shorten "$logs/$name.log"
+        [ $round -ne 59 ] || shorten "$logs/$name.log"
     done
+    sleep 1
+    round=$(((round + 1) % 60))
 done
