@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from lent import Lent, gone, lent
 from stackyard.control.journal import Journal
-from stackyard.control.lending import COMMAND, Lending, clusters
+from stackyard.control.lending import COMMAND, MOST, Lending, clusters
 from stackyard.control.settings import ControllerSettings
 from stackyard.spec.loop import AlertsSpec
 
@@ -61,11 +61,16 @@ class Letters:
         self.taken.append((secret, str(message["body"])))
 
 
-def lending(told: ControllerSettings, letters: Letters, answer: Path | None = None) -> Lending:
-    """`answer`: a file with what a look says, instead of a real one."""
-    script = "import sys; print(open(sys.argv[1]).read())"
+def lending(
+    told: ControllerSettings,
+    letters: Letters,
+    answer: Path | None = None,
+    script: str = "import sys; print(open(sys.argv[1]).read())",
+    **changes: float,
+) -> Lending:
+    """`answer`: a file with what a look says, instead of a real one; or what the `script` makes of it."""
     command = COMMAND if answer is None else (sys.executable, "-c", script, str(answer))
-    return Lending(told, SPEC, SECRETS, senders={"apprise": letters, "webhook": letters}, command=command)
+    return Lending(told, SPEC, SECRETS, senders={"apprise": letters, "webhook": letters}, command=command, **changes)
 
 
 def looked(told: ControllerSettings, answer: Path) -> list[tuple[str, str]]:
@@ -132,6 +137,103 @@ def test_a_look_that_dies_is_followed_by_another(bench: Lent, tmp_path: Path) ->
     one = lending(settings(bench, tmp_path), Letters(), tmp_path / "no-such-answer")
     assert one.look() is None
     one.stop()
+
+
+HANGS_ONCE = """
+import pathlib, sys, time
+place = pathlib.Path(sys.argv[1])
+mine = place.with_name("first")
+try:
+    mine.open("x").close()
+except FileExistsError:
+    print(place.read_text())
+else:
+    while mine.exists():
+        time.sleep(0.02)
+    print(place.read_text().replace("it ends soon", "it was saved at last"))
+"""
+
+
+def test_a_cluster_that_is_long_at_its_save_holds_up_no_other(bench: Lent, tmp_path: Path) -> None:
+    answer, letters = tmp_path / "answer", Letters()
+    events = [event("lease:bench:warning", "it ends soon")]
+    busy = {"cluster": "other", "outcome": "busy", "failed": "another reaper is at it"}
+    answer.write_text(json.dumps({"clusters": [busy, {"cluster": "bench", "events": events}]}))
+    one = lending(settings(bench, tmp_path), letters, answer, HANGS_ONCE, long=0.5)
+    while not (tmp_path / "first").exists():
+        assert one.look() is None
+    found = one.look()
+    while found is None:  # a busy machine starts no process in half a second
+        found = one.look()
+    assert "other" not in one._failed, "who is at work has not failed"
+    first = one._looks[0]
+    (tmp_path / "first").unlink()
+    first.child.wait(30)
+    (tmp_path / "first").touch()
+    while first in one._looks:
+        one.look()
+    for teller in one._tellers.values():
+        teller.close(10)
+    one.stop()
+    assert one._looks == []
+    assert "it ends soon" in letters.taken[0][1]
+
+
+def test_of_looks_that_never_end_there_are_only_so_many_and_none_is_left(bench: Lent, tmp_path: Path) -> None:
+    script = "import time\ntime.sleep(600)"
+    one = lending(settings(bench, tmp_path), Letters(), tmp_path / "answer", script, long=0.0)
+    for _ in range(MOST + 3):
+        assert one.look() is None
+    running = [each.child for each in one._looks]
+    assert len(running) == MOST
+    one.stop()
+    assert all(child.poll() is not None for child in running)
+
+
+@pytest.mark.parametrize("odd", [{"signals": 5}, {"signals": [1], "resumed": 7}, {"counts": 1, "at": {}}])
+def test_what_is_odd_about_one_cluster_keeps_no_lease_from_ending(
+    bench: Lent, tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    bench.write("idle.json", odd)
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps({"clusters": []}))
+    one = lending(settings(bench, tmp_path), Letters(), answer)
+    assert one.look() == {"clusters": []}
+    one.stop()
+
+
+def test_a_folder_that_somebody_closed_is_among_the_clusters_and_hides_no_other(
+    bench: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, lstat, stat = bench.folder.with_name("closed"), Path.lstat, Path.stat
+    closed.mkdir()
+
+    def asked(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def deny(path: Path, **how: Any) -> Any:
+            if path.parent == closed:
+                raise PermissionError(13, "Permission denied")
+            return ask(path, **how)
+
+        return deny
+
+    monkeypatch.setattr(Path, "lstat", asked(lstat))
+    monkeypatch.setattr(Path, "stat", asked(stat))
+    assert clusters(bench.folder.parent) == [bench.folder, closed]
+
+
+def test_another_owner_hears_of_it_from_the_next_look_on(bench: Lent, tmp_path: Path) -> None:
+    answer, letters = tmp_path / "answer", Letters()
+    one = lending(settings(bench, tmp_path), letters, answer)
+    one._spec = AlertsSpec.model_construct(owners={}, group=0.0)
+    one._secrets["BOB_MAIL"] = "json://bob"
+    for name in ("ADA_MAIL", "BOB_MAIL"):
+        events = [event(f"lease:bench:{name}", f"for {name}")]
+        answer.write_text(json.dumps({"clusters": [{"cluster": "bench", "tell": [name], "events": events}]}))
+        one.look()
+        for teller in one._tellers.values():
+            teller.close(10)
+    one.stop()
+    assert [where for where, _ in letters.taken] == ["json://ada", "json://bob"]
 
 
 @pytest.mark.slow
