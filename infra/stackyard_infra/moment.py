@@ -20,7 +20,7 @@ def now(spec: StackSpec) -> dt.datetime:
     text = processes.start_of_time(spec)
     with contextlib.suppress(FileNotFoundError):
         text = Path(file).read_text()
-    return dt.datetime.fromisoformat(text.strip())
+    return dt.datetime.fromisoformat(text.split()[0])  # a second line says up to when all is known
 
 
 def extended(spec: StackSpec) -> dict[str, float]:

@@ -19,8 +19,12 @@ DONE, NOT_DONE, USAGE = 0, 1, 2
 
 
 def suspend(here: Workspace) -> None:
-    """End every process of the cluster at once. Raises Refusal for one that does not end."""
-    here.end()
+    """End every process of the cluster at once. Raises Refusal for one that does not end, and where nothing says that
+    it is suspended: while somebody else had it in hand, it was evacuated and opened again."""
+    with here.held():
+        if here.record() is not None and not here.sealed() and here.suspended() is None:
+            raise Refusal(f"{here.cluster} is open, and nothing says that it is suspended.")
+        here.end()
 
 
 def resume(here: Workspace) -> None:

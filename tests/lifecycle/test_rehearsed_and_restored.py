@@ -77,7 +77,8 @@ class Named(Stack):
 def trained(stack: Named, cluster: str, epochs: int, *more: str) -> dict[str, Any]:
     """The flights' training in a terminal of the cluster, as a task of its Ray."""
     beside = stack.folder / ".stackyard" / stack.name / "leases" / cluster
-    head = json.loads((beside / "processes.json").read_text())[0]
+    processes = json.loads((beside / "processes.json").read_text())
+    head = next(each for each in processes if each["name"].endswith("-head"))
     environment = {**os.environ, **head["environment"], "RAY_AUTH_MODE": "token", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "flights/lab_training.py", "--epochs", str(epochs), *more]
     done = subprocess.run(command, cwd=beside / "workspace", env=environment, capture_output=True, text=True)

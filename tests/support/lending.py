@@ -34,7 +34,8 @@ from stackyard_infra.manifests import leases
 here, whole = pathlib.Path(__file__).parent, leases.processes
 
 def processes(*arguments, **more):
-    head, *_, saver = whole(*arguments, **more)
+    named = {each["name"].rpartition("-")[2]: each for each in whole(*arguments, **more)}
+    head, saver = named["head"], named["saver"]
     command = [sys.executable, str(here / "person.py"), str(here.parent / "witness.txt")]
     kept = {"name": head["name"], "environment": head["environment"], "health": {"timeout": 30}}
     return [{**kept, "command": command, "version": (here / "edition.txt").read_text()}, saver]

@@ -84,5 +84,7 @@ def _answers_as_folder(backend: str) -> None:
         return
     path = urllib.parse.unquote(parts.netloc + parts.path)
     folder = Path(path).expanduser()
+    if not folder.is_absolute():
+        raise Unanswered(f"{backend} is relative, and from where nobody noted")
     if not (folder / ".pulumi").is_dir():
         raise Unanswered(f"{backend} holds no state of Pulumi")

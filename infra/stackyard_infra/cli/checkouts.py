@@ -18,10 +18,15 @@ def checkout_of(cwd: Path) -> Path:
 
 
 def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:
-    """Every leased cluster of `stack` in the checkout around `cwd`."""
+    """Every leased cluster of `stack` in the checkout around `cwd`. Raises Refusal for one that is a copy."""
+    yield from map(Workspace.at, folders(stack, cwd))
+
+
+def folders(stack: str, cwd: Path) -> Iterator[Path]:
+    """Where they lie, whatever they are."""
     for folder in sorted((checkout_of(cwd) / ".stackyard" / stack).glob("leases/*/")):
         if any((folder / name).exists() for name in ("evacuation.json", "lease.json")):
-            yield Workspace.at(folder)
+            yield folder
 
 
 def stacks(cwd: Path) -> list[str]:

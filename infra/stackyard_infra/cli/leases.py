@@ -112,6 +112,8 @@ def evacuate(
         _end("--discard and --because go together: what is lost on purpose has a reason", USAGE)
     try:
         here = _named(stack, cluster)
+        if here.record() is None:
+            _end(f"nobody knows which instance of {cluster} lives there: `up` adopts it, nothing of it is lost", FAILED)
         evacuation = Evacuation(here.prepare())
         answer = evacuation.ask("discard", f"--because={because}") if discard else evacuation.ask("evacuate")
         if answer.yes and not discard:
@@ -132,7 +134,8 @@ def evacuate(
 def facts_of(here: Workspace, now: dt.datetime) -> dict[str, Any]:
     """When a cluster ends, what is ahead of it and what of it is safe, as plain data."""
     lease, record = here.lease(), here.record()
-    saved = Evacuation(here.prepare()).ask("status").told
+    # One whose instance nobody knows would be made a new one, which is sealed: only `up` may do that.
+    saved = {} if record is None else Evacuation(here.prepare()).ask("status").told
     _, told, _ = standing.ask(here.folder, "status", limit=standing.LIMIT)
     end = ends(lease, record.opened if record else "") if "ends" not in told else _moment(told["ends"])
     now = _moment(told.get("at")) or now

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from stackyard_infra.cli.backends import Backends, Unanswered
-from stackyard_infra.cli.checkouts import stacks, workspaces
+from stackyard_infra.cli.checkouts import folders, stacks
 from stackyard_infra.provider import standing
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKind
@@ -52,14 +52,17 @@ class Orphans:
     def _found(self) -> dict[Path, str | None]:
         """Folders of clusters: those of this checkout, and of whatever runs with our tag; with that tag."""
         found: dict[Path, str | None] = {
-            here.folder: None for stack in stacks(self._checkout) for here in workspaces(stack, self._checkout)
+            folder: None for stack in stacks(self._checkout) for folder in folders(stack, self._checkout)
         }
         for tag, workspace in self._running():
             found[workspace.parent] = tag
         return found
 
     def _one(self, folder: Path, tag: str | None, *, remove: bool) -> Plain | None:
-        told = read_plain(folder / "lease.json")
+        try:
+            told = read_plain(folder / "lease.json")
+        except OSError:
+            told = None  # what a process says of itself may be anything
         lease = told if isinstance(told, dict) else {}
         if self._stack is not None and lease.get("stack") != self._stack:
             return None

@@ -60,7 +60,10 @@ def reap(
 
 def _looked_at(stack: str, checkout: Path) -> Plain:
     """One look at every cluster of a stack, by the platform; the virtual clock, if any, each lease names."""
-    here = list(workspaces(stack, checkout))
+    try:
+        here = list(workspaces(stack, checkout))
+    except Refusal as refusal:
+        return {"stack": stack, "code": FAILED, "clusters": [], "failed": str(refusal)}
     if not here:
         return {"stack": stack, "code": DONE, "clusters": []}
     command = [*standing.MODULE, "reap", *(str(each.folder) for each in here), f"--stack-id={here[0].site.stack_id}"]
@@ -77,8 +80,9 @@ def _looked_at(stack: str, checkout: Path) -> Plain:
 
 def _destroyed(stack: str, checkout: Path) -> Plain | None:
     """Run the stack's own destroy, if every one of its clusters is past its lease; None where one is not."""
-    here, said = list(workspaces(stack, checkout)), {"stack": stack, "did": [], "failed": None}
+    said: Plain = {"stack": stack, "did": [], "failed": None}
     try:
+        here = list(workspaces(stack, checkout))
         if not here or not all(_over(each) for each in here):
             return None
     except Refusal as refusal:
@@ -97,7 +101,11 @@ def _destroyed(stack: str, checkout: Path) -> Plain | None:
 
 
 def _over(here: Workspace) -> bool:
-    return standing.is_over(standing.standing(here.folder))
+    """Whether its lease is over. Raises Refusal where that is in doubt: a clock that was set ends nothing early."""
+    told = standing.standing(here.folder)
+    if standing.is_over(told) and (doubts := told.get("troubles")):
+        raise Refusal(f"Whether the lease of {here.cluster} is over is in doubt, so nothing is destroyed: {doubts[0]}.")
+    return standing.is_over(told)
 
 
 def _code(told: Plain) -> int:

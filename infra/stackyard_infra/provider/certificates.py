@@ -60,7 +60,7 @@ class Certificates:
             return pending / "ledger.json"  # half of it went already
         if not beside.exists() and any(self.folder.glob(f"{stem}-*.json")):
             return None
-        if beside.exists() and not self.ledgers.of_cluster(cluster).exists():
+        if beside.exists() and not (read_plain(self.ledgers.of_cluster(cluster)) or {}).get("instance"):
             self.ledgers.expect_cluster(cluster, instance, {}, read_plain(beside / "processes.json") or [])
         self._copy(beside, pending, {"cluster": cluster, "instance": instance or "unknown", "store": store})
         return pending / "ledger.json"

@@ -21,6 +21,8 @@ import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from supervisor.xmlrpc import Faults
+
 from stackyard_infra.provider import tagged
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.site import Site, private_folder, write_private
@@ -206,6 +208,10 @@ class Daemon:
             yield proxy.supervisor
         except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise Unreachable(str(error)) from None
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise
+            raise Unreachable("it is ending") from None
         finally:
             transport.close()
 

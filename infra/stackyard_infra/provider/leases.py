@@ -81,6 +81,9 @@ class LeasedClusterKind(_OfWorkspace):
         certificates = Certificates(here.site, self._certify)
         if not here.empty():
             self._may_be_taken(here, state)
+            if here.writers():  # a killed command left it running: until now it could write what no receipt names
+                here.end()
+                self._may_be_taken(here, state)
         ledger = certificates.set_aside(here.cluster, state.get("instance", ""), state.get("store"))
         if not here.empty():
             certificates.refuse_unsafe(ledger)

@@ -60,12 +60,30 @@ class Ledgers:
         self._add(self.path, {"instances": [{"cluster": cluster, "instance": instance}]})
 
     def notice(self, processes: Iterable[psutil.Process], cluster: str | None = None) -> None:
-        """Add the files in shared memory that `processes` hold now."""
-        held = [{"path": str(path), "inode": inode} for path in sorted(tagged.shared_memory(processes))
-                if (inode := _inode(path)) is not None]  # fmt: skip
+        """Add the files in shared memory that `processes` hold now and that are of their making, as far as can be
+        seen: what is older than the ledger, or held by somebody outside of the stack, too, was there to be read."""
+        mine = {process.pid: process for process in processes}
         path = self.path if cluster is None else self.of_cluster(cluster)
-        if held and path.parent.is_dir():
-            self._add(path, {"shared_memory": held})
+        files = tagged.shared_memory(mine.values())
+        if not files or not path.parent.is_dir():
+            return
+        files -= tagged.shared_memory(
+            each for each in psutil.process_iter()
+            if each.pid not in mine and tagged.tags_of(each.pid).get(tagged.STACK_TAG) != self.site.stack_id
+        )  # fmt: skip
+        since = self._opened(path)
+        held = [{"path": str(file), "inode": inode} for file in sorted(files)
+                if (inode := _inode(file)) is not None and _changed(file) >= since]  # fmt: skip
+        if held:
+            subject = {} if cluster is None else {"subject": "cluster", "cluster": cluster}
+            with contextlib.suppress(OSError):  # a full disk holds up nobody's end
+                self._add(path, {**subject, "shared_memory": held})
+
+    def _opened(self, path: Path) -> float:
+        """Since when this stack's ledger at `path` is kept (seconds since 1970); 0 where there is none yet."""
+        known = read_plain(path)
+        mine = isinstance(known, dict) and known.get("stack_id") == self.site.stack_id and known.get("opened")
+        return dt.datetime.fromisoformat(known["opened"]).timestamp() if mine else 0.0
 
     def sweep(self, ledger: Path) -> None:
         """Remove what `ledger` names and nobody needs: shared memory that nobody holds; of a cluster, what was made
@@ -187,6 +205,14 @@ def _inode(path: Path) -> int | None:
         return path.lstat().st_ino
     except OSError:
         return None
+
+
+def _changed(path: Path) -> float:
+    """When it was last written or made; 0 where it is gone."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
 
 
 def _now() -> str:

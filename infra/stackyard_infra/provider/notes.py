@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from stackyard_infra.provider.backends import backend_url
 from stackyard_infra.provider.ceilings import places_folder
-from stackyard_infra.provider.private import public_half, random_file
+from stackyard_infra.provider.errors import Refusal
+from stackyard_infra.provider.private import public_half, random_file, read_plain
 from stackyard_infra.provider.site import Site, private_folder
 
 SETTINGS = {"exclude": [], "include": [], "largest": None, "encrypt_key": None}
@@ -57,3 +59,20 @@ def evacuation(
     if settings["encrypt_key"]:
         settings["encrypt_key"] = str(random_file(keys / "workspace-key"))
     return settings
+
+
+def refuse_copy(folder: Path, checkout: object) -> None:
+    """Raises Refusal where the cluster was made in another `checkout` and the same instance still lives there: what
+    carries its tag runs for that one."""
+    if not isinstance(checkout, str):
+        return
+    there = Path(checkout, *folder.parts[-4:])  # .stackyard/STACK/leases/CLUSTER
+    mine = its = None
+    with contextlib.suppress(OSError):  # another user's is out of reach, and so are its processes
+        mine, its = (read_plain(each / "instance.json") for each in (folder, there))
+    same = isinstance(mine, dict) and isinstance(its, dict) and mine.get("instance") == its.get("instance")
+    if same and not there.samefile(folder):
+        raise Refusal(
+            f"{folder} is a copy of {there}: to save or end it would end that one's processes. "
+            f"`up` in this checkout makes it one of its own."
+        )

@@ -15,6 +15,7 @@ from stackyard_infra.provider.certificates import MODULE as CERTIFICATES
 from stackyard_infra.provider.certificates import Certificates
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.kinds import Kind, Plain
+from stackyard_infra.provider.ledgers import Ledgers
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
 from stackyard_infra.provider.values import UNKNOWN
 
@@ -34,12 +35,10 @@ class SiteKind(Kind):
     def delete(self, state: Plain) -> None:
         site = Site.of(state)
         alive = tagged.find(site.stack_id)
-        shared = tagged.shared_memory(alive)
+        Ledgers(site).notice(alive)  # swept with the rest of what the ledger names
         left = tagged.end(site.stack_id)
         if left:
             raise Refusal(f"Processes of stack {site.stack} do not end, even when killed: {'; '.join(left)}.")
-        for file in shared:
-            file.unlink(missing_ok=True)
         remove_folder(site.runtime)
         for folder in (site.etc, site.state / "cache"):
             remove_folder(folder)

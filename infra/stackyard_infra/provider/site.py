@@ -8,6 +8,7 @@ else's or open to others is refused rather than used.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from stackyard_infra.provider.errors import Refusal
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""What is mounted where, as this process sees it (`man 5 proc`): the fifth field is the place, odd bytes in octal."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,24 @@ def write_private(path: Path, content: str) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder of ours and all below it; a link is never followed. Raises Refusal when something stays."""
+    """Remove a folder of ours and all below it; a link is never followed, and what is mounted there is not ours.
+    Raises Refusal when something stays."""
     if path.is_symlink():
         raise Refusal(f"{path} is a link that something else put there: remove it and try again.")
+    refuse_mounted(path)
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise Refusal(f"{path} cannot be removed: {error}.") from None
+
+
+def refuse_mounted(path: Path) -> None:
+    """Raises Refusal where something is mounted at or below `path`: to remove it would empty another disk."""
+    place = path.resolve()
+    points = (line.split(" ")[4] for line in MOUNTS.read_text(errors="surrogateescape").splitlines())
+    for point in points:
+        mounted = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point))
+        if mounted.is_relative_to(place):
+            raise Refusal(f"{mounted} is another disk, mounted there: unmount it (umount {mounted}) and try again.")

@@ -34,7 +34,7 @@ from stackyard_infra.provider.groups import ProcessGroup
 from stackyard_infra.provider.holding import Hold
 from stackyard_infra.provider.ledgers import Ledgers
 from stackyard_infra.provider.private import read_plain, write_plain
-from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
+from stackyard_infra.provider.site import Site, private_folder, refuse_mounted, remove_folder, write_private
 from stackyard_infra.provider.usage import Usage, figures_of
 
 CLUSTER_TAG = "STACKYARD_CLUSTER"
@@ -67,13 +67,13 @@ class Workspace:
 
     @classmethod
     def at(cls, folder: Path) -> Workspace:
-        """The cluster that lies in `folder`, wherever it was moved. Raises Refusal for a folder that is none."""
+        """The cluster that lies in `folder`, wherever it was moved. Raises Refusal for one that is none, or a copy."""
         told = (read_plain(folder / "lease.json") or {}) | (read_plain(folder / "evacuation.json") or {})
         stack_id, state = told.get("stack_id"), folder.resolve().parents[1]
         if not isinstance(stack_id, str):
             raise Refusal(f"{folder} holds no leased cluster: neither lease.json nor evacuation.json says whose it is.")
-        site = Site(state.name, stack_id, state, Path(f"/tmp/sy-{os.getuid()}-{stack_id}"))
-        return cls(site, folder.name)
+        notes.refuse_copy(folder.resolve(), told.get("checkout"))
+        return cls(Site(state.name, stack_id, state, Path(f"/tmp/sy-{os.getuid()}-{stack_id}")), folder.name)
 
     def record(self) -> Record | None:
         """Who lives here, or None when that is not known."""
@@ -122,8 +122,7 @@ class Workspace:
         self, evacuation: Mapping[str, Any], processes: list[dict[str, Any]], lease: Mapping[str, Any]
     ) -> None:
         """Keep what the evacuation, the gate and the calendar need when no program tells them."""
-        gone = {each["name"] for each in self._known()} - {each["name"] for each in processes}
-        for name in sorted(gone):
+        for name in sorted({each["name"] for each in self._known()} - {each["name"] for each in processes}):
             self._group().end_one(name)
         write_plain(self.folder / "processes.json", processes)
         before = self.lease()
@@ -217,6 +216,7 @@ class Workspace:
 
     def remove(self) -> None:
         """Take everything away. The workspace leaves its place in one step: a half removed one is never adopted."""
+        refuse_mounted(self.folder)
         if self.path.exists():
             self.path.rename(self.folder / f".removed-{secrets.token_hex(4)}")
         self._clear()
