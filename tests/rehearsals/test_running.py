@@ -187,6 +187,26 @@ def test_what_a_killed_rehearsal_left_is_taken_away_by_the_next(cluster: Played)
     clear(cluster)
 
 
+@pytest.mark.parametrize("silent", [True, False], ids=["long-ago", "a-moment-ago"])
+def test_after_a_reboot_nobody_is_killed_for_having_the_number_of_a_rehearsed_training(
+    cluster: Played, monkeypatch: pytest.MonkeyPatch, silent: bool
+):
+    killed = list[tuple[int, int]]()
+    monkeypatch.setattr(running.os, "kill", lambda *told: killed.append(told))
+    monkeypatch.setattr(running, "_END", 5.2)
+    told = trainings.Announced("rehearsal-1", os.getpid(), 1, "another boot", 0, 7, 0)
+    trainings.announce(place := cluster.trainings / "1-a.json", told)
+    (cluster.folder / "rehearsing.json").write_text(json.dumps({"name": "rehearsal-1", "pid": 1}))
+    if silent:
+        os.utime(place, (0, 0))
+        clear(cluster)
+        assert not (cluster.folder / "rehearsing.json").exists(), "the next rehearsal may begin"
+    else:
+        with pytest.raises(RehearsalError, match="does not end"):
+            clear(cluster)
+    assert killed == []
+
+
 def test_a_cluster_that_a_killed_rehearsal_left_suspended_is_started_again(
     cluster: Played, monkeypatch: pytest.MonkeyPatch
 ):

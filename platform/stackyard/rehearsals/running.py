@@ -98,10 +98,11 @@ def clear(cluster: Cluster) -> None:
             if job.startswith(told["name"]):
                 cluster.stop(job)
     end = time.monotonic() + _END
-    while living := [each for each in cluster.training(told["name"]) if trainings.lives(each)]:
+    while living := [each for _, each in trainings.announced(cluster.trainings) if each.name == told["name"]]:
         for each in living if time.monotonic() > end - _END + 5 else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each.pid, signal.SIGKILL)
+            if trainings.is_here(each):  # else its pid, of before a reboot, is somebody else's by now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGKILL)
         if time.monotonic() > end:
             raise RehearsalError(f"the rehearsed training (pid {living[0].pid}) does not end")
         time.sleep(0.1)
