@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from stackyard.clock import FileClock
 from stackyard.spec import SpecError, check_leases, load
 from stackyard.spec.leases import LeasedClusterSpec
 from stackyard.spec.models import EnvironmentSpec
 from stackyard_infra.manifests import leases
 from stackyard_infra.manifests.places import Places
-from stackyard_infra.moment import extended
+from stackyard_infra.moment import extended, now
 from stackyard_infra.provider.backends import backend_url
 from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
@@ -112,3 +113,18 @@ def test_an_end_that_was_put_off_is_not_over(tmp_path: Path):
     check_leases(spec, after, extended(spec))
     with pytest.raises(SpecError, match=r"clusters\.lab\.lease\.end"):
         check_leases(spec, after + dt.timedelta(days=1), extended(spec))
+
+
+def test_a_virtual_clock_that_says_up_to_when_all_is_known_is_read_by_its_present(tmp_path: Path):
+    checkout = toy_checkout(tmp_path / "toy")
+    with (checkout / "stacks/local.yaml").open("a") as file:
+        file.write("clock: virtual\n")
+    spec = load(checkout / "stacks/local.yaml")
+    clock = Path(Places.of(spec).clock)
+    clock.parent.mkdir(parents=True, exist_ok=True)
+    at, known = dt.datetime(2013, 4, 2, 12, tzinfo=dt.UTC), dt.datetime(2013, 4, 1, tzinfo=dt.UTC)
+    FileClock(clock).set(at, known)
+    here = Workspace(Site("lab", "0123abcd", tmp_path / "lab", Path("/tmp/sy-0-0123abcd")), "lab")
+    here.adopt()
+    here.describe({"store": "store"}, [], {"clock": str(clock)})
+    assert now(spec) == here.now() == at
