@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,61 @@ def test_shared_memory_is_noted_while_it_is_held_and_swept_when_nobody_holds_it(
             assert path.exists()
     finally:
         path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("happens", "ours"),
+    [
+        pytest.param("made while it is up", True, id="ours"),
+        pytest.param("made before it was up", False, id="there-before"),
+        pytest.param("somebody else holds it, too", False, id="a-neighbours"),
+        pytest.param("one of the same stack holds it, too", True, id="of-the-same-stack"),
+    ],
+)
+def test_what_was_there_only_to_be_read_is_never_swept(happens: str, ours: bool, ledgers: Ledgers):
+    path = Path(f"/dev/shm/stackyard-test-{secrets.token_hex(4)}")
+    path.write_bytes(b"x" * 4096)
+    Ledgers(ledgers.site).expect({"subject": "stack"})
+    if "before" in happens:
+        told = plain(ledgers.path) | {"opened": "2999-01-01T00:00:00+00:00"}
+        ledgers.path.write_text(json.dumps(told))
+    tag = {"STACKYARD_STACK_ID": ledgers.site.stack_id} if "same stack" in happens else {}
+    program = f"import mmap\nfile = open({str(path)!r}, 'r+b')\nheld = mmap.mmap(file.fileno(), 0)\n"
+    program += "print(1, flush=True)\ninput()"
+    holds = [sys.executable, "-c", program] if "holds" in happens else ["echo", "1"]
+    other = subprocess.Popen(holds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=tag)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"1\n"
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+            ledgers.notice([psutil.Process()])
+        other.kill()
+        other.wait()
+        ledgers.sweep(ledgers.path)
+        assert path.exists() != ours
+    finally:
+        other.kill()
+        path.unlink(missing_ok=True)
+
+
+def test_a_cluster_from_before_there_were_ledgers_has_one_of_a_cluster(ledgers: Ledgers):
+    beside = ledgers.of_cluster("lab").parent
+    (beside / "workspace").mkdir(parents=True)
+    (beside / "instance.json").write_text(json.dumps({"instance": "i-1", "generation": 1}))
+    (beside / "processes.json").write_text(json.dumps([{"name": "lease-lab-head"}]))
+    path = Path(f"/dev/shm/stackyard-test-{secrets.token_hex(4)}")
+    path.write_bytes(b"x" * 4096)
+    try:
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+            ledgers.notice([psutil.Process()], "lab")
+        ledger = Certificates(ledgers.site).set_aside("lab", "i-1", None)
+    finally:
+        path.unlink()
+    assert ledger is not None
+    found = plain(ledger)
+    assert (found["subject"], found["instance"], found["processes"]) == ("cluster", "i-1", ["lease-lab-head"])
+    assert found["folders"] == [str(beside), str(ledgers.site.of_process("lease-lab-head"))], "nothing of the stack's"
+    assert [each["path"] for each in found["shared_memory"]] == [str(path)]
 
 
 def test_what_a_certificate_needs_is_set_aside_at_any_point_of_a_deletion(ledgers: Ledgers):
