@@ -81,12 +81,15 @@ def test_only_a_backend_that_answers_says_that_a_stack_is_gone(
         pytest.param(None, "no backend was noted", id="none-noted"),
         pytest.param("file://{here}/gone", "holds no state of Pulumi", id="folder-gone"),
         pytest.param("file://{here}/an%20empty%20one", "holds no state of Pulumi", id="folder-empty"),
+        pytest.param("file://.", "is relative, and from where nobody noted", id="of-another-folder"),
     ],
 )
 def test_a_place_that_would_say_no_to_everything_is_not_asked(
-    backend: str | None, why: str, engine: Callable[[str], Backends], tmp_path: Path
+    backend: str | None, why: str, engine: Callable[[str], Backends], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "an empty one").mkdir()
+    (tmp_path / ".pulumi").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(Unanswered, match=why):
         engine("echo '[]'").exists(backend and backend.format(here=tmp_path), "lab")
     assert not (tmp_path / "asked.txt").exists()
