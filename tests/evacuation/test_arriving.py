@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -191,6 +192,19 @@ def test_a_restore_killed_anywhere_is_never_saved_by_half(
     assert not [path.name for path in other.base.iterdir() if path.name.startswith(".")]
     wrong = "" if picture(other.workspace) == want else "what was restored differs"
     tally.kill("arrive", place, then=next_one, killed=killed, wrong=wrong)
+
+
+@pytest.mark.parametrize("what", ["removed", "a-link-to-a-folder-of-mine"])
+def test_work_after_a_killed_restore_stops_no_save(source: Lab, other: Lab, what: str):
+    assert brought(source, other, **{VARIABLE: "arrived"}).code == KILLED
+    (mine := other.base / "mine").mkdir(mode=0o755)
+    (other.workspace / "closed").chmod(0o700)
+    shutil.rmtree(other.workspace / "closed")
+    if what != "removed":
+        (other.workspace / "closed").symlink_to(mine)
+    assert other.save().unsaved == []
+    assert mine.stat().st_mode & 0o777 == 0o755
+    assert not (other.settings.state / "arriving.json").exists()
 
 
 def test_a_save_waits_while_a_version_moves_in_and_one_restore_runs_at_a_time(source: Lab, other: Lab):
