@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,6 +188,27 @@ def test_a_stack_is_no_cleaner_than_its_clusters(word: str, gone: Departed):
     assert given.given.body.verdict == expected
     assert not given.given.body.clean
     assert (gone.state / "ledger.json").exists() is (expected != "given-up")
+
+
+@pytest.mark.parametrize("leaks_first", [True, False])
+def test_of_two_certificates_the_later_number_counts_also_when_the_clock_was_set_back(
+    gone: Departed, monkeypatch: pytest.MonkeyPatch, leaks_first: bool
+):
+    class Clock(dt.datetime):
+        on = 9
+
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+            return dt.datetime(2026, 3, cls.on, tzinfo=tz)
+
+    monkeypatch.setattr(issuing, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+    gone.evacuated()
+    for look in (leaking(gone), empty) if leaks_first else (empty, leaking(gone)):
+        certify(gone.evidence(), look=look)
+        Clock.on -= 1
+    shutil.rmtree(gone.pending, ignore_errors=True)
+    given = certify(gone.stack_ledger(**INSTANCES))
+    assert given.given.body.verdict == ("clean" if leaks_first else "leaked")
 
 
 def test_what_is_no_ledger_is_refused_by_name(gone: Departed, tmp_path: Path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,7 +201,7 @@ def test_a_clock_that_is_set_back_delays_no_save(lab: Lab, monkeypatch: pytest.M
             return dt.datetime(2027, 2, 1, tzinfo=tz) - dt.timedelta(days=cls.looks)
 
     waits = list[float]()
-    monkeypatch.setattr(verbs.dt, "datetime", SetBack)
+    monkeypatch.setattr(verbs, "dt", SimpleNamespace(datetime=SetBack, UTC=dt.UTC))
     monkeypatch.setattr(verbs.signal, "signal", lambda *_: None)
     monkeypatch.setattr(verbs.os, "nice", lambda _: None)
     monkeypatch.setattr(verbs, "save", lambda *_: {"ok": True, "made": False, "version": {"number": 1}})

@@ -147,7 +147,10 @@ def _verdict(found: Found, proof: Proof | None, clusters: list[Certificate], los
 
 def _clusters(ledger: Ledger) -> Iterator[Given | str]:
     """The newest certificate of each cluster that was made, or a sentence where there is none."""
-    newest = {(each.body.cluster, each.body.instance): each for each in issued(ledger.certificates)}
+    given = sorted(
+        issued(ledger.certificates), key=lambda each: each.body.number
+    )  # clocks are set back, numbers are not
+    newest = {(each.body.cluster, each.body.instance): each for each in given}
     for each in ledger.instances:
         found = newest.get((each.cluster, each.instance))
         yield found or f"cluster {each.cluster}: nobody certified that instance {each.instance} went"
