@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,6 +205,14 @@ def test_the_controller_gives_to_each_open_cluster_once_and_ends_what_is_no_long
     real.look()
     real.stop()
     assert "toy/rows.py" in bed.files()
+    (bed.folder / "seeded.json").unlink()
+    for each in (bed.folder / "seeding", bed.saver.workspace):
+        shutil.rmtree(each, ignore_errors=True)
+    bed.saver.workspace.mkdir()
+    real.look()
+    wait_until((bed.folder / "seeded.json").exists)
+    assert "toy/rows.py" in bed.files(), "another instance of it is given them at once"
+    real.stop()
     Seeds(ControllerSettings(**{**told.model_dump(), "leases": None}), {}).look()
 
 

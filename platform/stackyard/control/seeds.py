@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from stackyard.control.settings import ControllerSettings
-from stackyard.leasing.seeding import SeedingSettings, wanted
+from stackyard.leasing.seeding import MARK, SeedingSettings, wanted
 
 AGAIN, LONGEST = 60.0, 3600.0
 """Seconds between two tries for one cluster: twice as long each time, up to the longest."""
@@ -75,6 +75,8 @@ class Seeds:
             child.kill()  # it may have been stopped by an evacuation
         code = child.wait()
         del self._children[folder]
+        if (folder / MARK).exists():  # it was given; another instance of that name waits for nothing
+            self._next.pop(folder, None)
         if code and wanted:
             log.warning("a workspace is still without code and data", cluster=folder.name, log=str(self._log(folder)))
 
