@@ -140,15 +140,9 @@ def _start(home: Home, record: dict[str, Any]) -> None:
     credentials.make(home, ports, daemons.addresses_of(ports, None), program)
     profiles.write_record(home, record)
     script = home.settings / "supervise.sh"
-    command = [
-        "bash",
-        str(script),
-        str(home.settings / "daemons"),
-        str(home.pids),
-        str(home.logs),
-        ports.host,
-        str(ports.api),
-    ]
+    folders = [home.settings / "daemons", home.pids, home.logs]
+    asking = [profiles.built_kubectl(), home.kubeconfig]
+    command = ["bash", *map(str, (script, *folders, *asking))]
     profiles.detached(home, command, home.logs / "supervisor.log")
 
 

@@ -167,7 +167,7 @@ def _start(home: Home, chosen: Addresses, texts: dict[str, str], digest: str) ->
     command = [
         *("unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
         *("sh", str(folders.HERE / "inside" / "node.sh"), str(home.folder), str(roots.target("node")), daemons.NODE),
-        *(f"{chosen.node}/{chosen.link}", ",".join(map(str, groups.folders)), str(ports.api)),
+        *(f"{chosen.node}/{chosen.link}", ",".join(map(str, groups.folders))),
         *(f"{module.name}={binaries.target(module)}" for module in profiles.modules(_MODULES)),
     ]
     log = home.logs / "node.log"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # PID 1 of the node: lays its own file system, control groups and network around itself, then supervises. Everything of
 # the node lives below it, so one kill -9 of it ends all.
-#   node.sh FOLDER TREE HOSTNAME ADDRESS/BITS CGROUPS PORT MODULE=FOLDER...
+#   node.sh FOLDER TREE HOSTNAME ADDRESS/BITS CGROUPS MODULE=FOLDER...
 # Started by `unshare --mount --net --pid --ipc --uts`. CGROUPS: folders made for us, one a hierarchy, with commas.
 set -eu
 
@@ -14,8 +14,8 @@ if [ "${STACKYARD_CGROUP_NAMESPACE-}" != made ]; then
     exec unshare --cgroup sh "$0" "$@"
 fi
 unset STACKYARD_CGROUP_NAMESPACE
-folder=$1 tree=$2 hostname=$3 address=$4 port=$6
-shift 6
+folder=$1 tree=$2 hostname=$3 address=$4
+shift 5
 
 mount --make-rprivate /
 hostname "$hostname" 2>/dev/null || echo "$hostname" >/proc/sys/kernel/hostname
@@ -78,4 +78,4 @@ tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
 mkdir -p "$root/.machine"
 cd "$root"
 pivot_root . .machine
-exec /usr/sbin/chroot . /bin/sh -eu /stackyard/settings/network.sh "$address" "$port"
+exec /usr/sbin/chroot . /bin/sh -eu /stackyard/settings/network.sh "$address"

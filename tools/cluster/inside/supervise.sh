@@ -1,8 +1,8 @@
 # Keep daemons running: every file in a folder is one, restarted a second after it ends, with its output in a log,
-# of which the last 20 to 40 MB stay. Whoever asks the API server waits until it listens: a dozen programs that start and
-# give up every second would keep it from getting there on a slow machine.
-#   supervise.sh DAEMONS PIDS LOGS HOST PORT        bash: it also buries whatever orphans it is given as PID 1
-daemons=$1 pids=$2 logs=$3 host=$4 port=$5
+# of which the last 20 to 40 MB stay. Whoever asks the API server waits until it is ready: a dozen programs that start
+# and give up again and again would keep it from getting there on a slow machine.
+#   supervise.sh DAEMONS PIDS LOGS KUBECTL KUBECONFIG        bash: it also buries whatever orphans it is given as PID 1
+daemons=$1 pids=$2 logs=$3 kubectl=$4 kubeconfig=$5
 largest=20000000
 
 start() {
@@ -19,16 +19,16 @@ shorten() {
 }
 
 rm -f "$pids"/*
-listens='' round=0
+ready='' round=0
 while :; do
-    if [ -z "$listens" ] && (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
-        listens=yes
+    if [ -z "$ready" ] && "$kubectl" "--kubeconfig=$kubeconfig" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; then
+        ready=yes
     fi
     for file in "$daemons"/*; do
         name=${file##*/}
         case $name in
         etcd | kube-apiserver | containerd) ;;
-        *) [ -n "$listens" ] || continue ;;
+        *) [ -n "$ready" ] || continue ;;
         esac
         if [ ! -e "$pids/$name" ]; then
             start "$name"
