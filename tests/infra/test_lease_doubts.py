@@ -26,8 +26,10 @@ from stackyard_infra import suspending
 from stackyard_infra.cli import leases, orphans, reaping
 from stackyard_infra.cli.checkouts import workspaces
 from stackyard_infra.provider import ledgers, site
+from stackyard_infra.provider.ceilings import Ceiling, places_folder
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.leases import LeasedClusterKind
+from stackyard_infra.provider.places import SiteKind
 from stackyard_infra.provider.site import Site
 from stackyard_infra.provider.workspaces import Workspace
 
@@ -100,6 +102,28 @@ def test_in_a_copied_checkout_nobody_ends_the_other_ones_processes(
     assert lone.works()
     shutil.move(lone.folder, tmp_path / "elsewhere")
     assert [here.cluster for here in workspaces("far", copy)] == ["lab"], "a moved checkout is no copy"
+
+
+def test_after_a_move_of_the_checkout_lease_and_settings_name_where_it_lies(lone: Lone, tmp_path: Path):
+    state = lone.here.site.state
+    lone.here.describe({"store": "store"}, [], {"cluster": "lab", "clock": str(state / "clock"), "owner": "ada"})
+    before = lone.here.lease() | {"backend": "file:///of/up", "places": "/of/up"}
+    (lone.here.folder / "lease.json").write_text(json.dumps(before))
+    shutil.move(lone.folder, tmp_path / "elsewhere")
+    [here] = workspaces("far", tmp_path / "elsewhere")
+    found, folder = here.lease(), str(here.folder)
+    assert found.keys() == before.keys()
+    assert str(lone.folder) not in json.dumps(found) + here.settings.read_text()
+    assert (found["suspend"][-2:], found["ray_token"]) == (["suspend", folder], f"{folder}/ray-token")
+    assert (found["backend"], found["places"], found["clock"]) == (
+        "file:///of/up",
+        "/of/up",
+        f"{here.site.state}/clock",
+    )
+    assert json.loads(here.settings.read_text())["workspace"] == f"{folder}/workspace"
+    record = here.record()
+    assert record is not None
+    assert (record.generation, record.sealed) == (1, False)
 
 
 def test_one_stack_that_cannot_be_looked_at_keeps_reap_from_no_other(
@@ -198,3 +222,16 @@ def test_a_clock_that_was_set_destroys_nothing(doubts: list[str], lone: Lone, mo
     assert found is not None
     assert ("is in doubt, so nothing is destroyed: the clock was set" in found["failed"]) == bool(doubts)
     assert ("knows no stack far" in found["failed"]) == (not doubts)
+
+
+def test_a_cluster_that_the_state_forgot_leaves_its_work_and_no_place_taken(lone: Lone):
+    lone.here.admit({"workers": 1})
+    for place in places_folder().glob("*.json"):
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"by": [2**22 + 1, 1]}))  # its `up` ended
+    assert Ceiling({}, places_folder()).used()["clusters"] == 1
+    lone.process.kill()
+    lone.process.wait()
+    told = {"certificate": "far-0001", "verdict": "clean", "sentence": "clean", "lines": [], "away": []}
+    SiteKind(certificates=["/bin/sh", "-c", f"echo '{json.dumps(told)}'"]).delete(lone.state())
+    assert (lone.here.path / "work.txt").exists()
+    assert Ceiling({}, places_folder()).used()["clusters"] == 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from stackyard_infra.provider import notes
 from stackyard_infra.provider.errors import Refusal
+from stackyard_infra.provider.ledgers import moved
+from stackyard_infra.provider.private import write_plain
 from stackyard_infra.provider.workspaces import Workspace
 
 
@@ -18,8 +21,12 @@ def checkout_of(cwd: Path) -> Path:
 
 
 def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:
-    """Every leased cluster of `stack` in the checkout around `cwd`. Raises Refusal for one that is a copy."""
-    yield from map(Workspace.at, folders(stack, cwd))
+    """Every leased cluster of `stack` in the checkout around `cwd`, what is kept beside it being true for where it lies
+    now. Raises Refusal for one that is a copy."""
+    for folder in folders(stack, cwd):
+        here = Workspace.at(folder)
+        _settle(here)
+        yield here
 
 
 def folders(stack: str, cwd: Path) -> Iterator[Path]:
@@ -32,3 +39,17 @@ def folders(stack: str, cwd: Path) -> Iterator[Path]:
 def stacks(cwd: Path) -> list[str]:
     """Stacks of the checkout around `cwd` that lent a cluster."""
     return sorted({folder.parents[1].name for folder in (checkout_of(cwd) / ".stackyard").glob("*/leases/*/")})
+
+
+def _settle(here: Workspace) -> None:
+    """After a move of the checkout: have lease and settings name where the cluster lies now, and how it is ended."""
+    before, state = here.lease(), here.site.state
+    if before.get("checkout") in (None, str(state.parents[1])) or here.record() is None:
+        return  # settings without a record would make another instance
+    with here.held():
+        was = Path(before["checkout"], *state.parts[-2:])  # .stackyard/STACK
+        told = moved(before | {"state": str(was)}, state)
+        del told["state"]
+        now = notes.lease(here.site, here.folder, here.tag, told, before)
+        write_plain(here.folder / "lease.json", now | {"backend": before.get("backend")})
+        here.prepare()

@@ -18,6 +18,7 @@ from stackyard_infra.provider.kinds import Kind, Plain
 from stackyard_infra.provider.ledgers import Ledgers
 from stackyard_infra.provider.site import Site, private_folder, remove_folder, write_private
 from stackyard_infra.provider.values import UNKNOWN
+from stackyard_infra.provider.workspaces import Workspace
 
 MARKER = ".made-by-stackyard"
 
@@ -39,6 +40,8 @@ class SiteKind(Kind):
         left = tagged.end(site.stack_id)
         if left:
             raise Refusal(f"Processes of stack {site.stack} do not end, even when killed: {'; '.join(left)}.")
+        for folder in sorted((site.state / "leases").glob("*/")):  # of clusters that the state forgot
+            Workspace(site, folder.name).end()  # their work stays, their place under the ceiling is free again
         remove_folder(site.runtime)
         for folder in (site.etc, site.state / "cache"):
             remove_folder(folder)
