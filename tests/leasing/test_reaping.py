@@ -52,6 +52,34 @@ def test_a_cluster_whose_lease_is_over_is_saved_and_its_processes_end(bench: Len
     assert not evacuating.allowed(bench.settings).allowed
 
 
+def test_what_somebody_writes_after_a_suspension_is_saved_as_often_as_ever(bench: Lent, tmp_path: Path) -> None:
+    bench.start()
+    bench.lease(ttl=600.0)
+    assert reap(bench)["did"] == ["suspended"]
+
+    def later(code: int = 0) -> dict[str, Any]:
+        os.utime(bench.folder / "suspended.json", (0, 0))
+        return reap(bench, code)
+
+    assert (later()["did"], later()["outcome"]) == ([], "ok")
+    (bench.workspace / "late").write_text("from a shell that was not the cluster's")
+    assert reap(bench)["did"] == [], "not at every look"
+    answer = later()
+    assert (answer["did"], answer["failed"], bench.read("suspended.json")["saved"]) == (["saved"], None, 2)
+    assert bench.restored(tmp_path / "back") == picture(bench.workspace)
+    assert (bench.acts(), reap(bench)["did"]) == (["suspend"], [])
+
+    (bench.workspace / "later").write_text("x")
+    away = bench.store.with_name("away")
+    bench.store.rename(away)
+    answer = later(1)
+    assert "what came since is not saved" in answer["failed"]
+    assert bench.read("suspended.json")["whole"] is False
+    away.rename(bench.store)
+    assert later()["did"] == ["suspended"]
+    assert (bench.read("suspended.json")["whole"], bench.read("suspended.json")["saved"]) == (True, 3)
+
+
 def test_a_cluster_that_is_lent_goes_on(bench: Lent) -> None:
     sleeper = bench.start()
     answer = reap(bench)
@@ -345,6 +373,8 @@ def test_nothing_is_left_in_the_workspace_and_no_folder_is_made(bench: Lent) -> 
     assert picture(bench.workspace) == before
     shutil.rmtree(bench.folder)
     assert verbs.reap([bench.folder])[0] == 1
+    code, told = verbs.status(bench.folder)
+    assert (code, told["ok"]) == (5, False) and "there is no leased cluster bench" in told["reason"]
     assert not bench.folder.exists()
     assert os.listdir(bench.folder.parent) == []
 

@@ -136,6 +136,18 @@ class Actor:
             acted.failed = f"it is suspended, and not everything of it is saved: {_reason(said)}"
         return acted
 
+    def save(self, before: Suspension) -> Acted:
+        """Save what came after it was suspended: who is not the cluster's, a shell in the workspace, was let go."""
+        if not self._evacuation("status").get("unsaved_now"):
+            self._note(before)
+            return Acted()
+        said = self._evacuation("save")
+        if not said.get("ok"):
+            self._note(before.model_copy(update={"whole": False}))
+            return Acted(failed=f"it is suspended, and what came since is not saved: {_reason(said)}")
+        self._note(before.model_copy(update={"saved": (said.get("version") or {}).get("number")}))
+        return Acted(["saved"])
+
     def resume(self, because: str, now: dt.datetime, by: str) -> Acted:
         """Start it again; that counts as use."""
         self._intend("resume", now, because, by)

@@ -136,7 +136,7 @@ def _suspended(acts: Actor, seen: Seen, intent: str | None) -> Acted:
     if before is not None:
         if facts.running or intent is not None or (not before.whole and _due(acts.folder, acts.lease.every)):
             return acts.suspend(before.reason, before.because, now, before)
-        return Acted()
+        return acts.save(before) if before.whole and _due(acts.folder, acts.lease.every) else Acted()
     if decision.over is None:
         return Acted()
     unsaved = decision.grace_over(acts.lease, now)
@@ -144,7 +144,7 @@ def _suspended(acts: Actor, seen: Seen, intent: str | None) -> Acted:
 
 
 def _due(folder: Folder, every: float) -> bool:
-    """Whether what could not be saved before it was suspended is tried again: as often as a saver would."""
+    """Whether what was not saved when it was suspended, or came since, is looked for: as often as a saver would."""
     age = dt.datetime.now(dt.UTC).timestamp() - (folder.path / "suspended.json").stat().st_mtime
     return not 0 <= age < every
 

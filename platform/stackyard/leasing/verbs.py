@@ -41,6 +41,8 @@ def reap(
 def status(path: Path, *, clock: Path | None = None) -> Answer:
     """What is known of it, what is decided, what it cost, how it is used. Changes nothing."""
     folder = Folder(path)
+    if not folder.path.is_dir():
+        return _no(REFUSED, _missing(folder))
     seen = looking.glance(folder, clock=clock)
     facts, decision, now = seen.facts, seen.decision, seen.moment.now
     nearest = decision.ends
@@ -183,7 +185,7 @@ def _done(folder: Folder, failed: str | None, did: list[str], clock: Path | None
 
 def _locked(folder: Folder, act: Callable[[], Answer]) -> Answer:
     if not folder.path.is_dir():
-        return _no(REFUSED, f"there is no leased cluster {folder.cluster}: {folder.path} is not there")
+        return _no(REFUSED, _missing(folder))
     try:
         with folder.locked():
             return act()
@@ -191,6 +193,10 @@ def _locked(folder: Folder, act: Callable[[], Answer]) -> Answer:
         return _no(BUSY, "somebody else is at it just now: try again in a minute")
     except OSError as error:
         return _no(FAILED, str(error))
+
+
+def _missing(folder: Folder) -> str:
+    return f"there is no leased cluster {folder.cluster}: {folder.path} is not there"
 
 
 def _no(code: int, reason: str) -> Answer:
