@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ def test_an_evacuated_workspace_may_go_and_comes_back_as_it_was(filled: Lab) -> 
     outcome = filled.command("restore", given.place, str(filled.base / "back"))
     assert outcome.code == 0
     assert picture(filled.base / "back") == want
+
+
+@pytest.mark.parametrize(
+    ("seconds", "proven"), [(3600.0, True), (30.0, False)], ids=["by-an-hour", "a-disk-whose-clock-is-ahead"]
+)
+def test_a_clock_that_was_set_back_keeps_nothing_from_being_proven(
+    filled: Lab, monkeypatch: pytest.MonkeyPatch, seconds: float, proven: bool
+) -> None:
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - int(seconds * 1e9))
+    if not proven:
+        with pytest.raises(Refused, match="still writes"):
+            evacuate(filled.settings)
+        return
+    given = evacuate(filled.settings)
+    assert allowed(filled.settings).receipt == given
+    (filled.workspace / "features").write_bytes(os.urandom(3 << 20))
+    assert allowed(filled.settings).losses[0].path == b"features", "what changes then is seen"
 
 
 def test_a_suspended_workspace_is_safe_and_stands_still_but_may_not_go(filled: Lab) -> None:

@@ -13,6 +13,10 @@ from stackyard.evacuation.packs import Packer
 from stackyard.evacuation.walking import Batch, Entry, LeftOut, Unsaved
 
 _AGAIN = b'"k":"again"'
+_AHEAD = 60 * 1_000_000_000
+"""Nanoseconds beyond which a time lies so far ahead that the clock was set back since, and not the disk's is another:
+whatever changes such a file now gives it an earlier time. Else nothing could be proven before the clock is there again.
+"""
 
 
 @dataclass
@@ -91,9 +95,12 @@ class Pass:
             if row is not None:
                 self._list(batch, entry, row.line, None)
             return row is not None
-        settled = entry.kind != "file" or entry.stat.st_ctime_ns < self._settled_before
+        settled = entry.kind != "file" or self._is_settled(entry.stat.st_ctime_ns)
         self._list(batch, entry, Line(copied.fields, copied.pieces), (copied.mark, settled))
         return True
+
+    def _is_settled(self, changed: int) -> bool:
+        return changed < self._settled_before or changed > max(self._settled_before, time.time_ns()) + _AHEAD
 
     def _list(self, batch: Batch, entry: Entry, line: Line | bytes, keep: tuple[bytes, bool] | None) -> None:
         self.tally.entries += 1
