@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import shutil
@@ -78,6 +79,20 @@ def test_what_somebody_writes_after_a_suspension_is_saved_as_often_as_ever(bench
     away.rename(bench.store)
     assert later()["did"] == ["suspended"]
     assert (bench.read("suspended.json")["whole"], bench.read("suspended.json")["saved"]) == (True, 3)
+
+
+def test_whom_a_killed_evacuation_left_standing_is_let_go_with_nobody_there(bench: Lent) -> None:
+    writer, frozen = bench.start(WRITES), bench.folder / "saver" / "frozen.json"
+    freezing = [sys.executable, "-m", "stackyard.evacuation", "freeze", str(bench.folder / "evacuation.json")]
+    subprocess.run(freezing, check=True, capture_output=True)
+    assert (reap(bench)["did"], state(writer.pid)) == ([], "T"), "it may go on in a moment"
+    os.utime(frozen, (0, 0))
+    with (bench.folder / "saver" / "freeze.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (reap(bench)["did"], state(writer.pid)) == ([], "T"), "whoever saves him is still at it"
+    assert reap(bench)["did"] == ["thawed"]
+    assert state(writer.pid) != "T"
+    assert (reap(bench)["did"], bench.acts()) == ([], [])
 
 
 def test_a_cluster_that_is_lent_goes_on(bench: Lent) -> None:

@@ -8,16 +8,19 @@ an intent does the same again. If a step fails, everybody goes on, and the next 
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stackyard.evacuation.freezing import Freezer
 from stackyard.evacuation.settings import SaverSettings
 from stackyard.leasing import audits, failpoints
 from stackyard.leasing.facts import Instance, Lease, Reason, Suspension, plain
@@ -26,6 +29,8 @@ from stackyard.leasing.folder import Folder
 EVACUATION = (sys.executable, "-P", "-m", "stackyard.evacuation")
 PATIENCE = 300.0
 """Seconds in which the processes of a cluster are ended, or started."""
+FORGOTTEN = 60.0
+"""Seconds after which somebody who was stopped is let go, unless whoever stopped him is still at it."""
 
 
 @dataclass
@@ -168,6 +173,18 @@ class Actor:
         """Note that somebody wants it to run: that is use."""
         resumed = {"instance": self.instance.instance, "at": now.isoformat(), "by": by}
         self.folder.write("idle.json", {"version": 1, **self.folder.idle(), "resumed": resumed})
+
+    def forgotten(self) -> bool:
+        """Whether somebody stands still whom nobody saves any more: an evacuation was killed, and nobody came since."""
+        try:
+            age = time.time() - (self.settings.state / "frozen.json").stat().st_mtime
+            if 0 <= age < FORGOTTEN or not Freezer(self.settings).frozen():
+                return False
+            with (self.settings.state / "freeze.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # nobody stands still, or whoever saves them holds the lock
+            return False
+        return True
 
     def undo(self) -> Acted:
         """Let go whom a suspension that is no longer wanted left standing."""

@@ -121,7 +121,7 @@ def _act(acts: Actor, seen: Seen) -> Acted:
             return _resumed(acts, now)
         case "running" if facts.suspended is not None:
             return acts.resume(decision.because, now, "reaper")
-        case "running" if intent == "suspend":
+        case "running" if intent == "suspend" or acts.forgotten():
             return acts.undo()
         case _:
             if facts.sealed:
