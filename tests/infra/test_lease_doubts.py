@@ -235,3 +235,31 @@ def test_a_cluster_that_the_state_forgot_leaves_its_work_and_no_place_taken(lone
     SiteKind(certificates=["/bin/sh", "-c", f"echo '{json.dumps(told)}'"]).delete(lone.state())
     assert (lone.here.path / "work.txt").exists()
     assert Ceiling({}, places_folder()).used()["clusters"] == 0
+
+
+@pytest.mark.parametrize(
+    ("stack", "code", "says"),
+    [
+        pytest.param("far", 0, "", id="lent-without-a-file"),
+        pytest.param("near", 0, "no leased clusters", id="lends-nothing"),
+        pytest.param("nearr", 3, "there is no such stack", id="a-slip-of-the-pen"),
+    ],
+)
+def test_a_slip_of_the_pen_does_not_look_after_nothing(
+    stack: str, code: int, says: str, lone: Lone, monkeypatch: pytest.MonkeyPatch
+):
+    (lone.folder / "stacks").mkdir()
+    (lone.folder / "stacks/near.yaml").touch()
+    monkeypatch.chdir(lone.folder)
+    monkeypatch.setattr(leases, "facts_of", lambda *_: {})
+    for verb in (["lease", "--json"],) if stack == "far" else (["lease"], ["reap"]):
+        found = _asked(*verb, "-s", stack)
+        assert (found[0], says in found[1]) == (code, True), found
+
+
+def test_a_stack_that_is_there_again_is_no_orphan_any_more(lone: Lone):
+    answers = iter([False, True])
+    suspends = ["/bin/sh", "-c", "exit 0", "leasing"]
+    told = orphans.Orphans(lone.folder, None, lambda *_: next(answers), suspends, running=list).reap(remove=True)
+    assert (told[0]["did"], "knows far again" in told[0]["failed"]) == (["suspended"], True)
+    assert lone.works()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from stackyard.spec import find_stack
 from stackyard_infra.provider import notes
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.ledgers import moved
@@ -18,6 +19,12 @@ def checkout_of(cwd: Path) -> Path:
     if checkout is None:
         raise Refusal("There is no Pulumi.yaml here or above: run this inside the checkout.")
     return checkout.resolve()
+
+
+def refuse_unknown(stack: str, cwd: Path) -> None:
+    """Raises SpecError for a stack that has no file and lent nothing: of a slip of the pen nothing is ever ended."""
+    if not (checkout_of(cwd) / ".stackyard" / stack / "leases").is_dir():
+        find_stack(stack, cwd)
 
 
 def workspaces(stack: str, cwd: Path) -> Iterator[Workspace]:

@@ -16,15 +16,15 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from stackyard.spec import units
+from stackyard.spec import SpecError, units
 from stackyard_infra.cli import calendar, reaping
-from stackyard_infra.cli.checkouts import workspaces
+from stackyard_infra.cli.checkouts import refuse_unknown, workspaces
 from stackyard_infra.provider import standing
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.evacuation import Evacuation
 from stackyard_infra.provider.workspaces import Workspace
 
-FAILED, USAGE = 1, 2
+FAILED, USAGE, INVALID_SPEC = 1, 2, 3
 LOOKED_AT = ("ends_by", "decision", "extensions", "may_extend", "money", "idle", "warnings", "troubles")
 """Of what the platform says of a lease: what is passed on as it is."""
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack, a file stacks/<stack>.yaml.")]
@@ -52,7 +52,10 @@ def lease(context: typer.Context, stack: StackOption = "local", as_json: JsonOpt
         return
     now = dt.datetime.now(dt.UTC)
     try:
+        refuse_unknown(stack, Path.cwd())
         clusters = [facts_of(here, now) for here in workspaces(stack, Path.cwd())]
+    except SpecError as error:
+        _end(str(error), INVALID_SPEC)
     except Refusal as refusal:
         _end(str(refusal), FAILED)
     if as_json:

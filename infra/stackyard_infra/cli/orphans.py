@@ -42,6 +42,7 @@ class Orphans:
         self._checkout, self._stack, self._leasing = checkout, stack, leasing
         self._running = running or running_clusters
         self._exists = exists or Backends(checkout).exists
+        self._exists_now = exists or (lambda backend, stack: Backends(checkout).exists(backend, stack))
         self._gates, self._clusters = gates or EvacuationGateKind(), clusters or LeasedClusterKind()
 
     def reap(self, *, remove: bool) -> list[Plain]:
@@ -82,8 +83,10 @@ class Orphans:
             here = Workspace.at(folder)
             self._suspend(here, because, said)
             if remove and said["failed"] is None:
+                if self._exists_now(lease.get("backend"), str(lease.get("stack"))):
+                    raise Refusal(f"{lease['backend']} knows {lease['stack']} again, so it is not taken away.")
                 self._remove(here, lease, said)
-        except Refusal as refusal:
+        except (Refusal, Unanswered) as refusal:
             said["failed"] = str(refusal)
         return said
 

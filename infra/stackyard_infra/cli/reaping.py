@@ -1,7 +1,8 @@
 """`stackyard reap`: what the controller does at every look, for cron: what is over is saved and suspended.
 
 It needs neither the program nor Pulumi's state; `--orphans` and `--destroy` ask for it, and do nothing where it does
-not answer. Exit codes: 0 all is as it should be, 1 something failed, 4 somebody else is at it, 5 the lease forbids it.
+not answer. Exit codes: 0 all is as it should be, 1 something failed, 3 there is no such stack, 4 somebody else is at
+it, 5 the lease forbids it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import Annotated, Any
 
 import typer
 
+from stackyard.spec import SpecError
 from stackyard_infra.cli.backends import Backends, Unanswered
-from stackyard_infra.cli.checkouts import checkout_of, stacks, workspaces
+from stackyard_infra.cli.checkouts import checkout_of, refuse_unknown, stacks, workspaces
 from stackyard_infra.cli.orphans import Orphans
 from stackyard_infra.provider import standing
 from stackyard_infra.provider.daemon import surroundings
 from stackyard_infra.provider.errors import Refusal
 from stackyard_infra.provider.workspaces import Workspace
 
-DONE, FAILED, USAGE, BUSY = 0, 1, 2, 4
+DONE, FAILED, USAGE, INVALID_SPEC, BUSY = 0, 1, 2, 3, 4
 Plain = dict[str, Any]
 
 
@@ -42,15 +44,17 @@ def reap(
         raise typer.Exit(USAGE)
     try:
         checkout = checkout_of(Path.cwd())
+        if stack and not orphans:  # those have no file any more
+            refuse_unknown(stack, checkout)
         chosen = [stack] if stack else stacks(checkout)
         told: Plain = {"stacks": [_looked_at(each, checkout) for each in chosen]}
         if destroy:
             told["destroyed"] = [found for each in chosen if (found := _destroyed(each, checkout)) is not None]
         if orphans:
             told["orphans"] = Orphans(checkout, stack).reap(remove=yes)
-    except Refusal as refusal:
+    except (Refusal, SpecError) as refusal:
         _say(str(refusal))
-        raise typer.Exit(FAILED) from None
+        raise typer.Exit(INVALID_SPEC if isinstance(refusal, SpecError) else FAILED) from None
     if as_json:
         print(json.dumps(told, indent=2))
     else:
