@@ -95,6 +95,16 @@ def test_whom_a_killed_evacuation_left_standing_is_let_go_with_nobody_there(benc
     assert (reap(bench)["did"], bench.acts()) == ([], [])
 
 
+def test_an_odd_entry_that_waits_for_the_log_keeps_nobody_from_hearing_of_the_end(bench: Lent) -> None:
+    bench.start()
+    bench.lease(ttl=600.0)
+    bench.write("told.json", {"instance": "i-1", "audit": [{"at": 5, "who": [], "what": "b", "why": "c"}]})
+    answer = reap(bench)
+    assert (answer["did"], answer["outcome"]) == (["suspended"], "ok")
+    assert told_of(answer, "moment") == ["suspended"]
+    assert "store" in told_of(answer), "somebody hears that the log does not take it"
+
+
 def test_a_cluster_that_is_lent_goes_on(bench: Lent) -> None:
     sleeper = bench.start()
     answer = reap(bench)
@@ -379,7 +389,7 @@ def test_what_it_costs_and_how_it_is_used_is_known(bench: Lent) -> None:
     assert {each["name"]: each["known"] for each in told["idle"]["signals"]} == {
         "jobs": False, "processes": True, "gpu": True
     }  # fmt: skip
-    assert "Ray does not say what runs (ConnectError)" in json.dumps(told["idle"])
+    assert "Ray does not say what runs (ConnectionRefusedError)" in json.dumps(told["idle"])
 
 
 def test_nothing_is_left_in_the_workspace_and_no_folder_is_made(bench: Lent) -> None:

@@ -219,15 +219,26 @@ def test_a_cluster_that_a_killed_rehearsal_left_suspended_is_started_again(
         suspended.unlink()
 
     monkeypatch.setattr(faults, "_leasing", leasing)
-    suspended.touch()
+    suspended.write_text(json.dumps({"because": faults.BECAUSE}))
     clear(cluster)
-    assert said == [], "somebody else suspended it"
+    assert said == [], "nobody rehearses"
     (cluster.folder / "rehearsing.json").write_text(json.dumps({"name": "rehearsal-1", "scenario": "lease-end"}))
     with pytest.raises(RehearsalError, match="Ray does not start"):
         rehearse(cluster, "preemption", ANY, yes=False, say=_quiet)
     clear(cluster)
     assert said == ["resume", "resume"]
     assert _left(cluster) == {"mine.txt"}
+
+
+@pytest.mark.parametrize("told", ['{"because": "its last day was 2027-02-01"}', "{}", "5", "{"])
+def test_a_cluster_that_somebody_else_suspended_stays_so(cluster: Played, monkeypatch: pytest.MonkeyPatch, told: str):
+    said = list[str]()
+    monkeypatch.setattr(faults, "_leasing", lambda _cluster, verb, *_: said.append(verb))
+    (cluster.folder / "suspended.json").write_text(told)
+    (cluster.folder / "rehearsing.json").write_text(json.dumps({"name": "rehearsal-1", "scenario": "lease-end"}))
+    clear(cluster)
+    assert said == []
+    assert not (cluster.folder / "rehearsing.json").exists()
 
 
 def test_a_record_that_was_written_by_half_is_of_nothing(cluster: Played):

@@ -53,7 +53,7 @@ def deliver(folder: Folder, instance: Instance, settings: SaverSettings) -> str 
             log = Log(opened(settings), f"cluster-{settings.cluster}", signing_key(settings), settings.trusted_keys)
             for each in waiting:
                 log.append(**each)
-    except (EvacuationError, DocumentError, TypeError) as error:
+    except (EvacuationError, DocumentError, OSError, ValueError, TypeError, KeyError) as error:
         return str(error)
     told = folder.told(instance)
     told["audit"] = []

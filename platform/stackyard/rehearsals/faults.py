@@ -15,6 +15,8 @@ from stackyard.store.trainings import Announced
 
 OUTAGE = 15.0
 """Seconds for which the store is away, besides what a save takes that finds it so."""
+BECAUSE = "a rehearsed end of the lease"
+"""Why a cluster is suspended by a rehearsal, and by nobody else."""
 _WHOLE = 600.0
 """Seconds after which a store comes back in any case."""
 
@@ -96,7 +98,7 @@ def store_outage(cluster: Cluster, _training: Announced, look: Callable[[], None
 def lease_end(cluster: Cluster, _training: Announced, look: Callable[[], None]) -> Happened:
     """The reaper suspends the cluster as at its lease's end, and a person resumes it."""
     began = time.monotonic()
-    _leasing(cluster, "suspend", "--because", "a rehearsed end of the lease")
+    _leasing(cluster, "suspend", "--because", BECAUSE)
     suspended = time.monotonic()
     look()
     resume(cluster)

@@ -22,7 +22,7 @@ from typing import Any
 from stackyard.rehearsals import away
 from stackyard.rehearsals.cluster import Cluster, Silent
 from stackyard.rehearsals.course import Course, RehearsalError
-from stackyard.rehearsals.faults import FaultError, resume
+from stackyard.rehearsals.faults import BECAUSE, FaultError, resume
 from stackyard.rehearsals.judging import Check, Measured, Scenario, judge
 from stackyard.spec.leases import RehearsalSpec
 from stackyard.store import trainings
@@ -91,7 +91,7 @@ def clear(cluster: Cluster) -> None:
     except ValueError:  # killed while it was written: nothing was begun
         record.unlink()
         return
-    if told.get("scenario") == "lease-end" and (cluster.folder / "suspended.json").exists():
+    if told.get("scenario") == "lease-end" and _suspended_by_us(cluster):
         resume(cluster)
     with contextlib.suppress(Silent):
         for job in cluster.jobs():
@@ -108,6 +108,14 @@ def clear(cluster: Cluster) -> None:
         time.sleep(0.1)
     shutil.rmtree(cluster.workspace / told["name"], ignore_errors=True)
     record.unlink()
+
+
+def _suspended_by_us(cluster: Cluster) -> bool:
+    """Whether a rehearsal suspended it: what its lease or a person ended since stays as it is."""
+    try:
+        return json.loads((cluster.folder / "suspended.json").read_bytes())["because"] == BECAUSE
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _cleared(cluster: Cluster) -> None:
