@@ -78,6 +78,7 @@ def test_only_a_backend_that_answers_says_that_a_stack_is_gone(
 @pytest.mark.parametrize(
     ("backend", "why"),
     [
+        pytest.param("https://api.pulumi.com", "only for who is logged in", id="a-service"),
         pytest.param(None, "no backend was noted", id="none-noted"),
         pytest.param("file://{here}/gone", "holds no state of Pulumi", id="folder-gone"),
         pytest.param("file://{here}/an%20empty%20one", "holds no state of Pulumi", id="folder-empty"),

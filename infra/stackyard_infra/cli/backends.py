@@ -44,7 +44,7 @@ class Backends:
         return stack in found
 
     def _stacks(self, backend: str) -> set[str]:
-        _answers_as_folder(backend)
+        _can_say_no(backend)
         command = ["pulumi", "stack", "ls", "--all", "--json", "--non-interactive"]
         try:
             done = subprocess.run(
@@ -77,9 +77,15 @@ class Backends:
         return {**os.environ, **own}
 
 
-def _answers_as_folder(backend: str) -> None:
-    """A folder backend that is not there, or holds no state, would answer that there are no stacks at all."""
+def _can_say_no(backend: str) -> None:
+    """Raises Unanswered for a backend whose silence about a stack says nothing.
+
+    A folder that is not there, or holds no state, would answer that there are no stacks at all.
+    A service lists what the login of today sees, and whose login made the stack nobody noted: it never says no.
+    """
     parts = urllib.parse.urlsplit(backend)
+    if parts.scheme in ("http", "https"):
+        raise Unanswered(f"{backend} answers only for who is logged in, and who made the stack nobody noted")
     if parts.scheme != "file":
         return
     path = urllib.parse.unquote(parts.netloc + parts.path)
