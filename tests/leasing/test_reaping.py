@@ -17,8 +17,8 @@ import pytest
 from leased import picture
 from lent import SLEEPS, WRITES, Lent, gone, lent, state
 from stackyard.evacuation import evacuating
+from stackyard.leasing import acting, reaping, verbs
 from stackyard.leasing import folder as folder_of
-from stackyard.leasing import verbs
 from stackyard.store.audit import entries
 from stackyard.store.objects import Store
 
@@ -103,6 +103,26 @@ def test_an_odd_entry_that_waits_for_the_log_keeps_nobody_from_hearing_of_the_en
     assert (answer["did"], answer["outcome"]) == (["suspended"], "ok")
     assert told_of(answer, "moment") == ["suspended"]
     assert "store" in told_of(answer), "somebody hears that the log does not take it"
+
+
+@pytest.mark.slow
+def test_a_store_that_hangs_holds_up_the_end_no_longer_than_one_that_is_away(
+    bench: Lent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow: processes. Shows that a save without an end is ended once grace is over, and tried again later."""
+    script = "import sys, time\nif sys.argv[1] == 'suspend': time.sleep(600)\n"
+    script += "from stackyard.evacuation.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    writer = bench.start(WRITES)
+    with monkeypatch.context() as hangs:
+        hangs.setattr(acting, "EVACUATION", (sys.executable, "-c", script))
+        hangs.setattr(reaping, "LONGEST", 1.0)
+        bench.lease(ttl=3598.0, grace=0.0)
+        answer = reap(bench, 1)
+    assert gone(writer)
+    assert "not everything of it is saved" in answer["failed"] and "timed out" in answer["failed"]
+    assert bench.read("suspended.json")["whole"] is False
+    os.utime(bench.folder / "suspended.json", (0, 0))
+    assert (reap(bench)["did"], bench.read("suspended.json")["whole"]) == (["suspended"], True)
 
 
 def test_a_cluster_that_is_lent_goes_on(bench: Lent) -> None:

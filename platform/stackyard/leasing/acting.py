@@ -29,6 +29,8 @@ from stackyard.leasing.folder import Folder
 EVACUATION = (sys.executable, "-P", "-m", "stackyard.evacuation")
 PATIENCE = 300.0
 """Seconds in which the processes of a cluster are ended, or started."""
+LONGEST = 3600.0
+"""Seconds that saving may take once the lease's grace is over: a store that hangs must not cost for ever, either."""
 FORGOTTEN = 60.0
 """Seconds after which somebody who was stopped is let go, unless whoever stopped him is still at it."""
 
@@ -87,6 +89,8 @@ class Actor:
     settings: SaverSettings
     instance: Instance
     children: Children = field(default_factory=Children)
+    within: float | None = None
+    """Seconds in which all has to be saved before it is suspended; None: as long as it takes."""
 
     def suspend(
         self, reason: Reason, because: str, now: dt.datetime, before: Suspension | None, *, unsaved: bool = False
@@ -210,10 +214,10 @@ class Actor:
         """What the evacuation answers; a process that fails to answer says no."""
         command = [*EVACUATION, verb, str(self.folder.path / "evacuation.json"), "--json"]
         try:
-            code, said = self.children.run(command, self.settings)
+            code, said = self.children.run(command, self.settings, self.within if verb == "suspend" else None)
             told = json.loads(said.splitlines()[-1])
             return told if code == 0 else {**told, "ok": False}
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, subprocess.TimeoutExpired) as error:
             return {"ok": False, "code": "failed", "reason": f"`evacuation {verb}` gave no answer ({error})"}
 
     def _run(self, command: Sequence[str]) -> str | None:

@@ -66,8 +66,13 @@ class Decision:
 
     def grace_over(self, lease: Lease, now: dt.datetime) -> bool:
         """Whether it is suspended now even if not everything could be saved."""
+        left = self.grace_left(lease, now)
+        return left is not None and left <= 0
+
+    def grace_left(self, lease: Lease, now: dt.datetime) -> float | None:
+        """Seconds until then; None where it never comes."""
         until = None if self.over is None else _later(self.over.since, lease.terms.grace)
-        return until is not None and until <= now
+        return None if until is None else (until - now).total_seconds()
 
 
 def decide(facts: Facts, now: dt.datetime) -> Decision:

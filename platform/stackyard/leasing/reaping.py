@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stackyard.leasing import audits, failpoints, looking, news
-from stackyard.leasing.acting import Acted, Actor, Children
+from stackyard.leasing.acting import LONGEST, Acted, Actor, Children
 from stackyard.leasing.deciding import Decision, Warn
 from stackyard.leasing.facts import Facts, Told, plain
 from stackyard.leasing.folder import Busy, Folder
@@ -139,7 +139,8 @@ def _suspended(acts: Actor, seen: Seen, intent: str | None) -> Acted:
         return acts.save(before) if before.whole and _due(acts.folder, acts.lease.every) else Acted()
     if decision.over is None:
         return Acted()
-    unsaved = decision.grace_over(acts.lease, now)
+    unsaved, left = decision.grace_over(acts.lease, now), decision.grace_left(acts.lease, now)
+    acts.within = None if left is None else max(LONGEST, left)
     return acts.suspend(decision.over.reason, decision.over.because, now, None, unsaved=unsaved)
 
 
