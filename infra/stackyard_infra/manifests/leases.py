@@ -242,7 +242,7 @@ def _dashboard(name: str, numbers: Numbers, addresses: Mapping[str, str]) -> str
 
 def _scratch(name: str, places: Places, kind: str = "l") -> Path:
     """Ray's session, or the notebook's: by a short name, since paths of sockets end at 107 bytes."""
-    return places.runtime / f"{kind}{hashlib.sha256(json.dumps(name).encode()).hexdigest()[:4]}"
+    return places.runtime / f"{kind}{hashlib.sha256(json.dumps(name).encode()).hexdigest()[:6]}"
 
 
 def _port(name: str, process: str, port: str) -> str:
