@@ -234,3 +234,23 @@ def test_whoever_asks_is_not_counted(ground: Ground):
     environment = os.environ | {"STACKYARD_STACK_ID": ground.gone.stack_id}
     command = [sys.executable, "-c", ask, json.dumps(ground.gone.plain())]
     assert subprocess.run(command, env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param(["python", "-P", "-m", "jupyterlab", "--token=canary"], "python -m jupyterlab", id="module"),
+        pytest.param(["python", "train.py", "--password", "canary"], "python train.py", id="script"),
+        pytest.param(["curl", "https://ada:canary@example.org"], "curl", id="address"),
+        pytest.param(["psql", "-c", "canary"], "psql", id="option"),
+        pytest.param(["ray::work canary"], "ray::work", id="title"),
+        pytest.param([""], "", id="nothing"),
+    ],
+)
+def test_a_certificate_says_what_a_process_is_and_not_what_it_was_told(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cmdline").write_bytes("\0".join(words).encode() + b"\0")
+    monkeypatch.setattr(looking, "PROC", tmp_path)
+    assert looking._command(7) == told

@@ -126,10 +126,17 @@ def _tags(pid: int) -> dict[str, str]:
 
 
 def _command(pid: int) -> str:
+    """Its program, and the module or script that it runs: all else may hold what is secret."""
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+        program, *rest = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:
         return ""
+    if not rest:
+        return program.split(" ")[0][:120]  # a title is one text
+    first = next((place for place, word in enumerate(rest) if word == "-m" or not word.startswith("-")), 0)
+    if rest[first] == "-m":
+        return " ".join([program, *rest[first : first + 2]])[:120]
+    return (f"{program} {rest[first]}" if rest[first].startswith("/") or rest[first].endswith(".py") else program)[:120]
 
 
 def _opened(pid: int, *, at_terminal: bool) -> set[str]:
