@@ -17,7 +17,9 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Snapshots and checks of the project's data.", no_args_is_help=True)
 labels = typer.Typer(help="Truths of predictions that were made.", no_args_is_help=True)
-audit = typer.Typer(help="The log of what was done to the model, or a leased cluster: by whom and why.", no_args_is_help=True)
+audit = typer.Typer(
+    help="The log of what was done to the model, or a leased cluster: by whom and why.", no_args_is_help=True
+)
 certificate = typer.Typer(help="What was left when a stack or a leased cluster was destroyed.", no_args_is_help=True)
 for part, name in ((data, "data"), (labels, "labels"), (audit, "audit"), (certificate, "certificate")):
     app.add_typer(part, name=name)
