@@ -34,14 +34,16 @@ class Played(Cluster):
     def __init__(self, lab: Lab) -> None:
         (lab.base / "evacuation.json").write_text(lab.settings.model_dump_json())
         super().__init__(lab.base, lab.settings, {})
-        self.__dict__.update(running={}, silent=0, others={}, killed=[])
+        self.__dict__.update(running={}, silent=0, others={}, killed=[], lingering={})
 
     def jobs(self) -> dict[str, str]:
         if self.__dict__["silent"] > 0:
             self.__dict__["silent"] -= 1
             raise Silent("it is starting")
         living = {name: "RUNNING" for name, job in self.__dict__["running"].items() if job.poll() is None}
-        return living | self.__dict__["others"]
+        lingering = {name: "RUNNING" for name, times in self.__dict__["lingering"].items() if times > 0}
+        self.__dict__["lingering"] = {name: times - 1 for name, times in self.__dict__["lingering"].items()}
+        return living | lingering | self.__dict__["others"]
 
     def submit(self, name: str, entrypoint: str) -> None:
         tag, _, value = (self.settings.processes_tag or "").partition("=")
@@ -52,6 +54,7 @@ class Played(Cluster):
     def stop(self, name: str) -> None:
         self.__dict__["running"][name].terminate()
         self.__dict__["running"][name].wait()
+        self.__dict__["lingering"][name] = 3  # Ray says that a job ended a little later
 
     def part_of(self, pid: int) -> str | None:
         return "worker-0"

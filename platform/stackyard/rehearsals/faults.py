@@ -85,13 +85,15 @@ def store_outage(cluster: Cluster, _training: Announced, look: Callable[[], None
             look()
         risk = cluster.evacuation("status").get("unsaved_bytes")
         seconds = time.monotonic() - gone
+        keeper.stdin.close()
+        made = keeper.stdout.readline().strip()
     back = time.monotonic()
     saved = cluster.evacuation("save")
     notes = {
         "away": round(seconds, 1),
         "save_while_away": refused.get("code") or ("ok" if refused.get("ok") else "failed"),
         "saved_again": round(time.monotonic() - back, 1) if saved.get("ok") else None,
-    }
+    } | ({"store_made_meanwhile": made} if made else {})
     return Happened(notes, risk)
 
 
