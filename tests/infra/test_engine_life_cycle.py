@@ -83,7 +83,9 @@ def test_a_stack_lives_is_hurt_heals_and_leaves_nothing(stack: Stack, stranger: 
     stack.pulumi("destroy", "--yes", "--skip-preview")
     assert_nothing_left(stack, ports)
     assert stranger.is_running()
-    assert {path.name for path in (stack.folder / ".stackyard/local").iterdir()} == {"logs", "store", "db", "keys"}
+    assert {path.name for path in (stack.folder / ".stackyard/local").iterdir()} == {
+        *("logs", "store", "db", "keys", "certificates")
+    }
 
 
 def test_a_killed_up_is_finished_by_the_next_command_whichever_it_is(stack: Stack):

@@ -192,7 +192,7 @@ class Crowd:
             except OSError:
                 continue
             seen += [(process, entry.decode()) for entry in entries if entry.startswith(wanted)]
-        return {name for process, name in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
+        return {name for process, name in seen if _lives(process)}
 
     def _begun(self, number: int) -> subprocess.Popen[bytes]:
         program = Path(__file__).parents[1] / "support/creating.py"
@@ -250,3 +250,10 @@ def test_no_loop_of_creations_gets_past_the_ceiling_at_any_instant(crowd: Crowd,
         crowd.clusters()[CEILING].opens()
     assert len(crowd.open_at_one_instant()) == CEILING
     print(told)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from guarded import wait_until
 from lent import SLEEPS, Lent
 from stackyard.evacuation import fetching
 from stackyard.leasing import gpus, processes, signals, verbs
@@ -221,10 +223,11 @@ def test_a_sleeping_shell_is_idle_and_says_so_and_a_person_wakes_it(bench: Lent,
 def test_a_cluster_that_computes_is_never_idle(bench: Lent, boards: Dashboards, tagged: bool) -> None:
     bench.lease(idle=0.001, notebook=None)
     bench.start(SLEEPS)
-    bench.start(SPINS, tagged=tagged)
+    spinner = psutil.Process(bench.start(SPINS, tagged=tagged).pid)
     look(bench)
-    found = look(bench)["processes"]
-    assert found.busy
+    before = spinner.cpu_times().user
+    wait_until(lambda: spinner.cpu_times().user > before + 0.5)
+    assert look(bench)["processes"].busy
     assert bench.acts() == []
 
 

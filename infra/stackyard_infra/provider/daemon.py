@@ -32,6 +32,7 @@ PASSED_ON = ("HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "SHELL
 PASSED_ON_PREFIXES = ("LC_", "SSL_CERT_", "XDG_CACHE_", "XDG_DATA_", "CUDA_", "NVIDIA_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 LONGEST_ANSWER = 150  # seconds; stopping a process that drains is the longest question
+ENDING = 10  # seconds that a process which was told to end, and was killed, may still be seen
 LOOPBACK = ("127.0.0.1", "localhost", "127.0.0.0/8")
 
 _HEAD = """\
@@ -149,7 +150,7 @@ class Daemon:
         with self._ask() as supervisor:
             try:
                 supervisor.stopProcessGroup(name)
-                supervisor.removeProcessGroup(name)
+                self._remove(supervisor, name)
             except xmlrpc.client.Fault as fault:
                 if "BAD_NAME" not in fault.faultString:
                     raise Refusal(f"The supervisor does not stop {name}: {fault.faultString}.") from None
@@ -178,6 +179,17 @@ class Daemon:
         """Forget every process: each is added again by its own resource."""
         for launch in self.site.etc.glob("*/launch.json"):
             launch.unlink()
+
+    def _remove(self, supervisor: Any, name: str) -> None:
+        """Forget what was stopped: a stop does not wait for a process that is ending already."""
+        deadline = time.monotonic() + ENDING
+        while True:
+            try:
+                return supervisor.removeProcessGroup(name)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.STILL_RUNNING or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _configure(self) -> None:
         programs = []
