@@ -24,7 +24,7 @@ from stackyard_infra.provider.leases import EvacuationGateKind, LeasedClusterKin
 from stackyard_infra.provider.ports import PortsKind
 from stackyard_infra.provider.processes import SupervisorKind
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.lifecycle]
 JOB = """
 import json, os, pathlib, ray
 ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False)

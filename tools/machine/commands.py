@@ -32,6 +32,8 @@ _TESTS = {
     "test-lifecycle": [
         "tests/lifecycle",
         "tests/infra/test_gate_orders.py",
+        "tests/infra/test_gate_ray.py",
+        "tests/infra/test_reaped_ray.py",
         "tests/infra/test_lease_ceilings.py",
         "tests/infra/test_lease_verbs.py",
         "tests/evacuation/test_kills.py",
